@@ -1,0 +1,1 @@
+"""Gene ids, aliases and marker programmes: one name for one gene everywhere."""
