@@ -88,6 +88,7 @@ def assemble(raw: Raw) -> Section:
         **raw.scale,
     )
     obs = _obs(raw, places, np.asarray(counts.sum(axis=1)).ravel())
+    _require_right_slide(raw, obs)
     if not obs["used"].any():
         why = obs["why_dropped"].value_counts().to_dict()
         raise StainglassError(
@@ -196,6 +197,18 @@ def _obs(raw: Raw, places: pd.DataFrame, depth: NDArray[np.float32]) -> pd.DataF
         },
         index=places.index.astype(str),
     )
+
+
+def _require_right_slide(raw: Raw, obs: pd.DataFrame) -> None:
+    """Most of the tissue outside the image means another image (hires for the full resolution), not odd spots."""
+    outside = int((obs["in_tissue"] & (obs["why_dropped"] == OUTSIDE_IMAGE)).sum())
+    if outside > 0.5 * max(int(obs["in_tissue"].sum()), 1):
+        height, width = raw.slide.size_px_yx
+        raise StainglassError(
+            raw.slide.path,
+            f"{outside} of {int(obs['in_tissue'].sum())} spots on tissue lie outside this image of {width} × {height} px",
+            "Give the full-resolution slide that the positions refer to",
+        )
 
 
 def _drop_notices(obs: pd.DataFrame) -> list[str]:

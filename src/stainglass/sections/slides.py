@@ -131,12 +131,9 @@ class Slide(ABC):
 
 def _block_mean(image: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     """Mean of step × step blocks; the last row and column of blocks may be smaller."""
-    if step == 1:
-        return image
-    height, width = image.shape[:2]
-    padded = np.pad(image, ((0, -height % step), (0, -width % step), (0, 0)), mode="edge")
-    blocks = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step, 3)
-    return np.asarray(np.rint(blocks.mean(axis=(1, 3), dtype=np.float32)), dtype=np.uint8)
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).reduce(step)) if step > 1 else image
 
 
 def _resized(image: NDArray[np.uint8], size_px_yx: tuple[int, ...]) -> NDArray[np.uint8]:
