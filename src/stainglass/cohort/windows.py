@@ -62,6 +62,8 @@ class Conditions:
         Which slots hold a spot, bool (N, S); slots are ordered by distance, nearest first.
     barcodes
         Names of the spots, one tuple a window, for provenance.
+    measured
+        Which genes the window's section measured at all, bool (N, G); None: every one.
     """
 
     counts: Float32[np.ndarray, "n s g"]
@@ -69,6 +71,7 @@ class Conditions:
     diameters_um: Float32[np.ndarray, "n s"]
     present: Bool[np.ndarray, "n s"]
     barcodes: tuple[tuple[str, ...], ...]
+    measured: Bool[np.ndarray, "n g"] | None = None
 
     def __len__(self) -> int:
         return len(self.present)
@@ -82,6 +85,7 @@ class Conditions:
             self.diameters_um[at],
             self.present[at],
             tuple(self.barcodes[int(i)] for i in at),
+            None if self.measured is None else self.measured[at],
         )
 
     def null(self) -> Conditions:

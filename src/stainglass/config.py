@@ -1,0 +1,281 @@
+"""One typed tree for a whole run: a recipe. Unknown keys are refused; the resolved tree is written beside every output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stainglass.errors import StainglassError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Simulate(_Strict):
+    """Simulated tissue to run on when no data are given."""
+
+    tissue: Literal["skin", "colon"] = "skin"
+    patients: int = Field(5, ge=1)
+    size_um: float = Field(1200.0, gt=200)
+    mpp: float = Field(0.5, ge=0.1, le=4)
+
+
+class Prepare(_Strict):
+    """How sections become a cohort."""
+
+    mpp: float = Field(0.5, ge=0.05, le=10)
+    """Wanted µm/px; the coarsest source's own when that is coarser."""
+    margin_um: float = Field(190.0, ge=0)
+    """Pixels farther than this from tissue are stored as white."""
+
+
+class Split(_Strict):
+    """Which sections train and which are held out; grouped by patient unless said otherwise, aloud."""
+
+    name: str = "default"
+    train: tuple[str, ...] = ()
+    """Section ids; when all three are empty, patients are drawn at random by ``seed``."""
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    held_out_share: float = Field(0.34, gt=0, lt=1)
+    """Share of patients held out when the sections are not named."""
+    allow_shared_patient: bool = False
+    """A patient on both sides of the split is refused unless this is set; the card then says so."""
+
+
+class Windows(_Strict):
+    """Squares the models see."""
+
+    size_px: int = Field(256, ge=32, multiple_of=32)
+    reach_um: float = Field(150.0, gt=0)
+    """Spots within this distance of the window's centre condition it."""
+    max_spots: int = Field(7, ge=1)
+
+
+class Autoencoder(_Strict):
+    """Own autoencoder trained by the run, or a diffusers autoencoder from a folder."""
+
+    folder: str | None = None
+    latent_channels: int = Field(16, ge=1)
+    widths: tuple[int, int] = (64, 128)
+    blocks: tuple[int, int] = (1, 2)
+
+
+class GeneEncoder(_Strict):
+    """GeneCondNet: spots → tokens and a pooled vector."""
+
+    input: Literal["profile", "set"] = "profile"
+    """``profile``: the whole gene axis by one linear map; ``set``: the top-k genes as a set."""
+    genes: int = Field(1000, ge=10)
+    """Most variable genes of the training sections the model keeps."""
+    top_k: int = Field(50, ge=1)
+    width: int = Field(128, ge=16)
+    tokens: int = Field(4, ge=1)
+    """Tokens a spot."""
+    thinning: float = Field(0.5, ge=0, lt=1)
+    """In training each spot keeps a share of its counts drawn from 1 − thinning … 1 (binomial)."""
+    gene_dropout: float = Field(0.1, ge=0, lt=1)
+    spot_dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class Denoiser(_Strict):
+    """The network that turns noise into latents."""
+
+    kind: Literal["unet", "dit"] = "unet"
+    widths: tuple[int, ...] = (64, 128, 128)
+    layers: int = Field(1, ge=1)
+    heads_of: int = Field(32, ge=8)
+    """Channels an attention head."""
+
+
+class Loop(_Strict):
+    """One training run."""
+
+    steps: int = Field(1000, ge=1)
+    batch: int = Field(16, ge=1)
+    accumulate: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: int = Field(50, ge=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    clip: float = Field(1.0, gt=0)
+    ema_half_life: int = Field(200, ge=1)
+    """Steps after which a weight's share in the moving average has halved (capped by the run's own length)."""
+    precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
+    """``auto``: bf16 where the GPU has it, fp16 on older GPUs, fp32 on a CPU."""
+    checkpoint_every: int = Field(250, ge=1)
+    keep: int = Field(2, ge=1)
+    preview_every: int = Field(250, ge=1)
+    log_every: int = Field(10, ge=1)
+    trackers: tuple[str, ...] = ()
+    """Any of Accelerate's trackers, e.g. ``tensorboard``."""
+    seed: int = 0
+
+
+class AutoencoderLoop(Loop):
+    """Training of the autoencoder on crops of the rasters."""
+
+    crop_px: int = Field(128, ge=32, multiple_of=32)
+
+
+class DenoiserLoop(Loop):
+    """Training of GeneCondNet and the denoiser on crops of the latent rasters."""
+
+    null_share: float = Field(0.15, ge=0, lt=1)
+    """Share of windows whose whole condition is dropped, for guidance."""
+    anywhere_share: float = Field(0.7, ge=0, le=1)
+    """Share of windows cut at any position of the raster instead of round a spot."""
+    turns: bool = True
+    """The eight flips and turns, spot offsets turned along."""
+
+
+class Sampling(_Strict):
+    """From noise to latents."""
+
+    solver: Literal["euler", "heun", "unipc", "dpmpp"] = "heun"
+    steps: int = Field(12, ge=1)
+    guidance: float = Field(2.0, ge=0)
+    interval: tuple[float, float] = (0.2, 0.9)
+    """Guidance acts while the noise level (0 clean … 1 noise) lies within."""
+    batch: int = Field(16, ge=1)
+    seed: int = 0
+
+
+class Evaluation(_Strict):
+    """The card."""
+
+    windows: int = Field(200, ge=8)
+    """At most this many held-out windows, spread evenly; every subject gets the same number."""
+    noise_seeds: tuple[int, ...] = (0,)
+    part: Literal["validation", "test"] = "test"
+    """The part of the split that is judged; the other held-out part, when there is one, is the other patient."""
+    primary: str = "gene recovery share"
+    recovery_genes: int = Field(200, ge=5)
+    derange_um: float = Field(500.0, ge=0)
+    bootstrap: int = Field(400, ge=50)
+    lpips_weights: str | None = None
+    inception_weights: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Recipe(_Strict):
+    """A whole run, from sections to report."""
+
+    name: str
+    title: str = ""
+    seed: int = 0
+    simulate: Simulate | None = None
+    prepare: Prepare = Prepare()
+    split: Split = Split()
+    windows: Windows = Windows()
+    autoencoder: Autoencoder = Autoencoder()
+    genes: GeneEncoder = GeneEncoder()
+    denoiser: Denoiser = Denoiser()
+    train_autoencoder: AutoencoderLoop = AutoencoderLoop()
+    train_denoiser: DenoiserLoop = DenoiserLoop()
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> Recipe:
+        if self.windows.size_px % 8:
+            raise ValueError("windows.size_px must be a multiple of 8")
+        return self
+
+
+def load_recipe(name: str | Path, preset: str | None = None, sets: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe (a YAML file, or the name of one that comes with stainglass), apply a preset and overrides.
+
+    Parameters
+    ----------
+    name
+        Path, or e.g. ``her2st`` for the recipe that ships with the package.
+    preset
+        One of the recipe's ``presets``.
+    sets
+        Overrides as ``a.b=c``; the value is YAML.
+
+    Raises
+    ------
+    StainglassError
+        When the file is missing or not YAML, the preset is not there, or a key or value is not of the tree.
+    """
+    path = find_recipe(name)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StainglassError(path, f"not a readable recipe ({error})", "Mend the YAML") from None
+    if not isinstance(tree, dict):
+        raise StainglassError(path, "not a recipe (no mapping at the top)", "Start from one in recipes/")
+    presets = tree.pop("presets", {}) or {}
+    if preset is not None:
+        if preset not in presets:
+            known = ", ".join(presets) or "none"
+            raise StainglassError(path, f"no preset {preset!r}", f"Choose one of: {known}")
+        tree = _merged(tree, presets[preset])
+    for item in sets:
+        tree = _merged(tree, _override(item))
+    return recipe_from_tree(tree, path)
+
+
+def recipe_from_tree(tree: dict[str, Any], where: Path) -> Recipe:
+    """Check a tree of plain values against the types; the first finding is told with its place."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "recipe"
+        if first["type"] == "extra_forbidden":
+            raise StainglassError(where, f"unknown setting {place!r}", "Check the spelling against docs/recipes.md") from None
+        raise StainglassError(where, f"{place}: {first['msg']} (got {first['input']!r})", "Correct this value") from None
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the resolved tree as YAML."""
+    from stainglass.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with stainglass, by name."""
+    here = Path(__file__).parent
+    for folder in (here / "recipes", here.parents[1] / "recipes"):  # a wheel; an editable checkout
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """A path that exists, or the shipped recipe of that name (``recipes/her2st.yaml`` works anywhere)."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if path.stem in shipped:
+        return shipped[path.stem]
+    raise StainglassError(path, "no such recipe", f"Give a YAML file, or one of: {', '.join(shipped)}")
+
+
+def _override(item: str) -> dict[str, Any]:
+    key, equals, value = item.partition("=")
+    if not equals or not key.strip():
+        raise StainglassError(f"--set {item}", "not of the form a.b=c", "For instance --set train_denoiser.steps=500")
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise StainglassError(f"--set {item}", "the value is not YAML", "Quote it") from None
+    for part in reversed(key.strip().split(".")):
+        tree = {part: tree}
+    assert isinstance(tree, dict)
+    return tree
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+    return over
