@@ -1,0 +1,176 @@
+"""The card: every figure of an evaluation with its controls beside it, as versioned JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stainglass.errors import StainglassError
+from stainglass.files import read_json, write_json
+
+FORMAT = 1
+
+Better = Literal["higher", "lower", "neither"]
+
+SUBJECTS = (
+    "floor",
+    "reconstruction",
+    "generated",
+    "retrieval",
+    "bulk",
+    "shuffled",
+    "unconditional",
+    "mean_image",
+    "train",
+    "other_patient",
+)
+"""Everything that is put beside the generator, in the order in which it is shown."""
+
+
+class Row(BaseModel):
+    """One figure about one subject.
+
+    Attributes
+    ----------
+    metric
+        ``kid``, ``fd``, ``fid``, ``precision``, ``recall``, ``density``, ``coverage``, ``ssim``, ``lpips``,
+        ``cosine``, ``recovery``, ``recovery_share``, ``cell_types``, ``nuclei_density``, ``nuclei_area``,
+        ``optical_density``, ``nuclei_density_ratio``, ``nearest_train``, ``copy_rate``; with ``_gain`` behind
+        it, the paired advantage of the generated windows over the subject (positive: generated is better).
+    features
+        The judging network, None where no network judges.
+    on
+        What was compared with what.
+    split
+        The part of the split whose windows are judged.
+    value, low, high
+        The figure and its 95 % interval; None is undefined, and ``why`` says why.
+    interval
+        How the interval was made.
+    n
+        Windows of the subject behind the figure.
+    seeds
+        Noise seeds averaged over; 0 where no noise is drawn.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    features: str | None = None
+    on: str
+    split: str
+    subject: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    interval: str | None = None
+    n: int
+    seeds: int = 0
+    better: Better
+    why: str | None = None
+
+
+class JudgeRecord(BaseModel):
+    """A network that judges, or why it could not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    took_part_in_training: bool
+    why_absent: str | None = None
+
+
+class Answer(BaseModel):
+    """Do the genes drive the picture? Recovery with matched minus shuffled conditions, gated on its lower bound."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split: str
+    holds: bool | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    why: str
+
+
+class Card(BaseModel):
+    """The evaluation of one generator.
+
+    Attributes
+    ----------
+    primary
+        The metric declared before the run; everything else is secondary.
+    answers
+        One gate a split: "do the genes drive the picture?".
+    n
+        Windows behind every subject (the floor's halves say their own).
+    seeds
+        The noise seeds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    primary: str
+    split: str
+    answers: tuple[Answer, ...]
+    trained_on: str
+    held_out_sections: tuple[str, ...]
+    held_out_patients: tuple[str, ...]
+    other_sections: tuple[str, ...] = ()
+    other_patients: tuple[str, ...] = ()
+    n: int
+    seeds: tuple[int, ...]
+    window_px: int
+    mpp: float
+    judges: tuple[JudgeRecord, ...]
+    notes: tuple[str, ...] = ()
+    rows: tuple[Row, ...]
+
+    def find(
+        self, metric: str, subject: str, split: str | None = None, features: str | None = None
+    ) -> Row | None:
+        """The first row that fits (the held-out split and the first judge where not told otherwise)."""
+        wanted = split or self.split
+        for row in self.rows:
+            if (row.metric, row.subject, row.split) == (metric, subject, wanted) and features in (
+                None,
+                row.features,
+            ):
+                return row
+        return None
+
+    @property
+    def answer(self) -> Answer | None:
+        """The gate on the held-out split."""
+        return next((answer for answer in self.answers if answer.split == self.split), None)
+
+    def primary_row(self) -> Row | None:
+        """The row of the primary metric: the advantage over shuffled, or the generated windows' own figure."""
+        return self.find(self.primary, "shuffled" if self.primary.endswith("_gain") else "generated")
+
+    def write(self, path: Path) -> None:
+        """Write the card as JSON, atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, path: Path) -> Card:
+        """Read a card; another format or a broken file is a `StainglassError`."""
+        content = read_json(path, "card")
+        found = content.get("format") if isinstance(content, dict) else None
+        if found != FORMAT:
+            raise StainglassError(
+                path,
+                f"a card of format {found!r}, this version reads {FORMAT}",
+                "Run the evaluation again with this version",
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise StainglassError(
+                path,
+                f"not a valid card ({error.error_count()} faults, first: {error.errors()[0]['msg']})",
+                "Run the evaluation again",
+            ) from None

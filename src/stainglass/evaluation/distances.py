@@ -1,0 +1,143 @@
+"""Distances between two clouds of features. Pure numpy, float64, no network.
+
+Fréchet (Heusel et al. 2017), kernel (Bińkowski et al. 2018), precision and recall (Kynkäänniemi et al.
+2019), density and coverage (Naeem et al. 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from numpy.typing import NDArray
+
+NEIGHBOURS = 5
+"""k of precision, recall, density and coverage, as in Naeem et al. 2020."""
+
+
+def frechet_distance(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
+    """Squared Fréchet distance between Gaussians fitted to two clouds; shapes (n, d) and (m, d).
+
+    ``|μx − μy|² + tr Σx + tr Σy − 2 tr (Σx Σy)^½``. With centred, scaled clouds A and B (Σx = AᵀA) the last
+    trace is the sum of the singular values of ABᵀ: exact, symmetric and stable where n < d leaves the
+    covariances singular. With n > d the same sum comes from a symmetric eigenproblem of size d.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"a Fréchet distance needs two windows on each side, not {len(x)} and {len(y)}")
+    a = (x - x.mean(0)) / np.sqrt(len(x) - 1)
+    b = (y - y.mean(0)) / np.sqrt(len(y) - 1)
+    if max(len(a), len(b)) <= a.shape[1]:
+        cross = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
+    else:
+        cross = _trace_sqrt_product(a.T @ a, b.T @ b)
+    shift = float(((x.mean(0) - y.mean(0)) ** 2).sum())
+    return max(0.0, shift + float((a**2).sum()) + float((b**2).sum()) - 2 * cross)
+
+
+def _trace_sqrt_product(s: Float64[np.ndarray, "d d"], t: Float64[np.ndarray, "d d"]) -> float:
+    """Tr (S T)^½ = tr (S^½ T S^½)^½ for two symmetric positive semi-definite matrices."""
+    values, vectors = np.linalg.eigh(s)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    return float(np.sqrt(np.linalg.eigvalsh(root @ t @ root).clip(0)).sum())
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The three kernel matrices of two clouds, computed once, so that subsets cost nothing.
+
+    The kernel is the cubic polynomial ``(x·y / d + 1)³`` of Bińkowski et al. 2018.
+    """
+
+    xx: Float64[np.ndarray, "n n"]
+    xy: Float64[np.ndarray, "n m"]
+    yy: Float64[np.ndarray, "m m"]
+
+    @classmethod
+    def of(cls, x: NDArray[np.floating], y: NDArray[np.floating]) -> Kernels:
+        """Kernels of clouds (n, d) and (m, d)."""
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        return cls(*((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (x, y), (y, y))))
+
+    def distance(
+        self, i: Int64[np.ndarray, a] | None = None, j: Int64[np.ndarray, b] | None = None
+    ) -> float:
+        """Unbiased squared maximum mean discrepancy of the windows ``i`` of x and ``j`` of y (all if None)."""
+        rows = np.arange(len(self.xx)) if i is None else i
+        columns = np.arange(len(self.yy)) if j is None else j
+        cross = self.xy[np.ix_(rows, columns)].mean()
+        return float(_mean_off_diagonal(self.xx, rows) + _mean_off_diagonal(self.yy, columns) - 2 * cross)
+
+
+def _mean_off_diagonal(kernel: Float64[np.ndarray, "n n"], index: NDArray[np.int64]) -> float:
+    n = len(index)
+    if n < 2:
+        raise ValueError("a kernel distance needs two windows on each side")
+    return float((kernel[np.ix_(index, index)].sum() - kernel[index, index].sum()) / (n * (n - 1)))
+
+
+def kernel_distance(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
+    """Kernel distance (KID) of two clouds, unbiased, not multiplied by anything; may be below zero."""
+    return Kernels.of(x, y).distance()
+
+
+def euclidean(x: NDArray[np.floating], y: NDArray[np.floating]) -> Float64[np.ndarray, "n m"]:
+    """All Euclidean distances between rows of x (n, d) and y (m, d)."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
+    return np.sqrt(squared.clip(0))
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Precision and recall, density and coverage of a generated cloud; each None-free, precision, recall and coverage in 0…1."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Distances within and between a real and a generated cloud, computed once."""
+
+    real: Float64[np.ndarray, "n n"]
+    generated: Float64[np.ndarray, "m m"]
+    across: Float64[np.ndarray, "n m"]
+
+    @classmethod
+    def of(cls, real: NDArray[np.floating], generated: NDArray[np.floating]) -> Neighbourhoods:
+        """Distances of clouds (n, d) and (m, d)."""
+        return cls(euclidean(real, real), euclidean(generated, generated), euclidean(real, generated))
+
+    def overlap(
+        self,
+        i: Int64[np.ndarray, a] | None = None,
+        j: Int64[np.ndarray, b] | None = None,
+        k: int = NEIGHBOURS,
+    ) -> Overlap:
+        """The four figures for the windows ``i`` of the real and ``j`` of the generated cloud.
+
+        A ball round a window reaches to its k-th neighbour within its own cloud (itself not counted).
+        """
+        rows = np.arange(len(self.real)) if i is None else i
+        columns = np.arange(len(self.generated)) if j is None else j
+        if min(len(rows), len(columns)) <= k:
+            raise ValueError(f"balls to the {k}th neighbour need more than {k} windows on each side")
+        real_radius = _radius(self.real[np.ix_(rows, rows)], k)
+        generated_radius = _radius(self.generated[np.ix_(columns, columns)], k)
+        across = self.across[np.ix_(rows, columns)]
+        inside: Bool[np.ndarray, "a b"] = across <= real_radius[:, None]
+        return Overlap(
+            precision=float(inside.any(0).mean()),
+            recall=float((across <= generated_radius[None]).any(1).mean()),
+            density=float(inside.sum(0).mean() / k),
+            coverage=float((across.min(1) <= real_radius).mean()),
+        )
+
+
+def _radius(distances: Float64[np.ndarray, "n n"], k: int) -> Float64[np.ndarray, n]:
+    """Distance of each point to its k-th neighbour; position 0 of the sorted row is the point itself."""
+    return np.partition(distances, k, axis=1)[:, k]

@@ -1,0 +1,152 @@
+"""Rows about expression read back from pictures: the figures the whole card turns on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+from numpy.typing import NDArray
+
+from stainglass.evaluation.card import Answer, Row
+from stainglass.evaluation.measure import Features, Subject
+from stainglass.evaluation.recovery import Reader, grouped_correlation, mean_correlation, variable_genes
+from stainglass.evaluation.resampling import Estimate, codes
+from stainglass.evaluation.rows import gains, present, row
+from stainglass.evaluation.stage import Stage
+from stainglass.evaluation.tissue import Tissue, log_cp10k
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something measured in every window that may be read back from its picture.
+
+    Attributes
+    ----------
+    metric
+        ``recovery`` (expression of variable genes) or ``cell_types`` (their shares).
+    of
+        What it is, in words.
+    names
+        Of the K columns.
+    measured
+        Tissue → (N, K) what was measured in its windows.
+    readers
+        By judge, fitted on real training windows only.
+    """
+
+    metric: str
+    of: str
+    names: tuple[str, ...]
+    measured: Callable[[Tissue], Float64[np.ndarray, "n k"]]
+    readers: dict[str, Reader]
+
+
+def fit_targets(train: Tissue, train_features: Features, genes: int) -> list[Target]:
+    """Fit a reader for each judge and each thing measured on the training windows."""
+    expression = log_cp10k(train.counts)
+    chosen = variable_genes(expression, genes)
+    targets = [
+        Target(
+            "recovery",
+            f"the {len(chosen)} most variable genes of the training tissue, log1p CP10k",
+            tuple(train.symbols[i] for i in chosen),
+            lambda tissue: log_cp10k(tissue.counts)[:, chosen].astype(np.float64),
+            {judge: Reader.fit(found, expression[:, chosen]) for judge, found in train_features.items()},
+        )
+    ]
+    if train.cell_types is not None:
+        names = tuple(str(name) for name in train.cell_types.columns)
+        shares = train.cell_types.to_numpy(np.float64)
+        targets.append(
+            Target(
+                "cell_types",
+                f"shares of {len(names)} cell types",
+                names,
+                lambda tissue: _shares(tissue, names),
+                {judge: Reader.fit(found, shares) for judge, found in train_features.items()},
+            )
+        )
+    return targets
+
+
+def _shares(tissue: Tissue, names: tuple[str, ...]) -> Float64[np.ndarray, "n k"]:
+    """Cell-type shares in the training tissue's order; NaN-free, a type that is lacking is zero."""
+    if tissue.cell_types is None:
+        return np.zeros((len(tissue), len(names)))
+    return np.asarray(tissue.cell_types.reindex(columns=list(names), fill_value=0.0).to_numpy(np.float64))
+
+
+def recovery_rows(stage: Stage, target: Target, judge: str) -> list[Row]:
+    """Mean r of every subject, the share of what real windows give, and the paired advantages."""
+    reader, rows, estimates = target.readers[judge], [], dict[str, Estimate]()
+    if target.metric == "cell_types" and stage.real.cell_types is None:
+        return []
+    for subject in present(stage):
+        estimate, why = None, subject.why
+        if subject.name == "train":
+            why = "the regressor was fitted on this tissue"
+        elif subject.sets and not (target.metric == "cell_types" and subject.tissue.cell_types is None):
+            estimate = _estimate(subject, target, reader, judge)
+            if subject.aligned:
+                estimates[subject.name] = estimate
+        on = f"{subject.on}: Pearson r with what was measured there, within sections; {target.of}"
+        rows.append(
+            row(stage, subject.name, target.metric, "higher", estimate, features=judge, on=on, why=why)
+        )
+    rows += [
+        _share_row(stage, target.metric, name, estimates, judge) for name in estimates if name != "floor"
+    ]
+    return rows + gains(stage, target.metric, "higher", estimates, judge)
+
+
+def _estimate(subject: Subject, target: Target, reader: Reader, judge: str) -> Estimate:
+    measured, groups = target.measured(subject.tissue), codes(subject.tissue.sections)
+    read = [reader.read(found.features[judge]) for found in subject.sets]
+    return subject.resampling.statistic(
+        lambda w: float(np.mean([mean_correlation(one, measured, groups, w) for one in read]))
+    )
+
+
+def _share_row(stage: Stage, metric: str, name: str, estimates: dict[str, Estimate], judge: str) -> Row:
+    """A subject's r over that of the real windows, resample by resample."""
+    real, own = estimates["floor"], estimates[name]
+    on = f"{stage.subjects[name].on}: share of what the real windows of the same places give"
+    if not real.low > 0:
+        why = f"nothing to share: real windows give {real.value:.3f} [{real.low:.3f}, {real.high:.3f}]"
+        return row(stage, name, f"{metric}_share", "higher", None, features=judge, on=on, why=why)
+    share = Estimate.of(own.value / real.value, own.draws / real.draws, own.label)
+    return row(stage, name, f"{metric}_share", "higher", share, features=judge, on=on)
+
+
+def gene_table(stage: Stage, target: Target, judge: str) -> pd.DataFrame:
+    """R of every gene for real, generated, shuffled and bulk windows, best generated first."""
+    measured, groups = target.measured(stage.real), codes(stage.real.sections)
+    table: dict[str, tuple[str, ...] | NDArray[np.float64]] = {"gene": target.names}
+    for column, name in {
+        "real": "floor",
+        "generated": "generated",
+        "shuffled": "shuffled",
+        "bulk": "bulk",
+    }.items():
+        read = [target.readers[judge].read(found.features[judge]) for found in stage.subjects[name].sets]
+        table[column] = np.mean([grouped_correlation(one, measured, groups) for one in read], axis=0)
+    return pd.DataFrame(table).sort_values("generated", ascending=False, kind="stable", ignore_index=True)
+
+
+def answer(stage: Stage, rows: list[Row], judge: str) -> Answer:
+    """Do the genes drive the picture? Yes only when the lower bound of the paired advantage is above zero."""
+    wanted = ("recovery_gain", "shuffled", judge, stage.split)
+    gain = next((r for r in rows if (r.metric, r.subject, r.features, r.split) == wanted), None)
+    if gain is None or gain.value is None or gain.low is None:
+        why = "recovery could not be compared: " + ((gain.why if gain else None) or "no row")
+        return Answer(split=stage.split, holds=None, why=why)
+    holds = gain.low > 0
+    bound = "above" if holds else "not above"
+    why = (
+        "Expression read back from pictures painted from the right spots, minus the same with spots of "
+        f"another place: the lower bound of the interval ({gain.interval}) is {bound} zero"
+    )
+    return Answer(split=stage.split, holds=holds, value=gain.value, low=gain.low, high=gain.high, why=why)

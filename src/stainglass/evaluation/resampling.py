@@ -1,0 +1,209 @@
+"""Resampling that respects tissue: neighbours are alike, so blocks are drawn, not windows.
+
+Two kinds of interval come from here. Means and correlations are bootstrapped: whole sections where there
+are five, else spatial blocks within sections. Distances between clouds are not: a window drawn twice is its
+own nearest neighbour, and a bootstrap of KID misses its own estimate. They are computed on halves without
+duplicates, whose spread about the whole equals the whole's own standard error (the delete-half jackknife).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from stainglass.errors import StainglassError
+
+FEW_SECTIONS = 5
+"""Below this many sections, a bootstrap of sections says nothing; blocks within sections are drawn."""
+
+FEW_BLOCKS = 8
+HALVES_LABEL = "halves without duplicates, by spatial block"
+
+
+def codes(names: Sequence[str]) -> Int64[np.ndarray, n]:
+    """Integers 0…K-1 for names, equal for equal names."""
+    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
+
+
+def spatial_blocks(
+    centres_um_yx: Float64[np.ndarray, "n 2"], sections: Sequence[str], block_um: float
+) -> tuple[Int64[np.ndarray, n], float]:
+    """Number the square blocks of tissue in which windows lie.
+
+    Returns
+    -------
+    blocks
+        Block of each window; blocks of different sections differ.
+    side_um
+        The side used: halved from ``block_um`` until there are eight blocks, so that small tissue still
+        gives an interval.
+    """
+    side = block_um
+    for _ in range(8):
+        cells = np.floor(centres_um_yx / side).astype(np.int64)
+        keys = np.column_stack([codes(sections), cells])
+        _, blocks = np.unique(keys, axis=0, return_inverse=True)
+        if blocks.max(initial=0) + 1 >= min(FEW_BLOCKS, len(centres_um_yx)):
+            break
+        side /= 2
+    return blocks.reshape(-1).astype(np.int64), side
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Draws shared by every subject of a split, so that differences between subjects are paired.
+
+    Attributes
+    ----------
+    weights
+        How often each window is drawn in each bootstrap resample, float64 (B, N).
+    halves
+        B index arrays, each about half of the windows without duplicates.
+    label
+        What the bootstrap draws, for the card.
+    """
+
+    weights: Float64[np.ndarray, "b n"]
+    halves: tuple[NDArray[np.int64], ...]
+    label: str
+
+    @classmethod
+    def of(
+        cls,
+        centres_um_yx: Float64[np.ndarray, "n 2"],
+        sections: Sequence[str],
+        block_um: float,
+        times: int,
+        rng: np.random.Generator,
+    ) -> Resampling:
+        """Draw ``times`` bootstrap resamples and as many halves."""
+        strata = codes(sections)
+        blocks, side = spatial_blocks(centres_um_yx, sections, block_um)
+        if strata.max(initial=0) + 1 >= FEW_SECTIONS:
+            weights, label = _draw(strata, np.zeros_like(strata), times, rng), "sections"
+        else:
+            weights = _draw(blocks, strata, times, rng)
+            label = f"within section, spatial blocks of {side:.0f} µm"
+        return cls(weights, tuple(_half(blocks, rng) for _ in range(times)), label)
+
+    def mean(self, values: Float64[np.ndarray, n]) -> Estimate:
+        """Mean over windows with its bootstrap interval."""
+        draws = self.weights @ values / self.weights.sum(1)
+        return Estimate.of(float(values.mean()), draws, self.label)
+
+    def statistic(self, function: Callable[[Float64[np.ndarray, n]], float]) -> Estimate:
+        """A statistic of window weights with its bootstrap interval."""
+        whole = function(np.ones(self.weights.shape[1]))
+        return Estimate.of(whole, np.array([function(row) for row in self.weights]), self.label)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the draws behind its interval; draws of estimates from one `Resampling` are paired."""
+
+    value: float
+    draws: Float64[np.ndarray, b]
+    label: str
+
+    @classmethod
+    def of(cls, value: float, draws: NDArray[np.float64], label: str) -> Estimate:
+        """From a value and its draws."""
+        return cls(value, np.asarray(draws, np.float64), label)
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        return float(np.quantile(self.draws, 0.025))
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval."""
+        return float(np.quantile(self.draws, 0.975))
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        return Estimate(self.value - other.value, self.draws - other.draws, self.label)
+
+    def __neg__(self) -> Estimate:
+        return Estimate(-self.value, -self.draws, self.label)
+
+    def centred(self) -> Estimate:
+        """Draws moved so that their mean is the value: halves are smaller than the whole and may be biased."""
+        return Estimate(self.value, self.draws - self.draws.mean() + self.value, self.label)
+
+
+def _draw(
+    groups: Int64[np.ndarray, n], strata: Int64[np.ndarray, n], times: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "b n"]:
+    """Draw groups with replacement within each stratum; return how often each window is drawn."""
+    weights = np.zeros((times, len(groups)))
+    for stratum in np.unique(strata):
+        inside = np.flatnonzero(strata == stratum)
+        _, local = np.unique(groups[inside], return_inverse=True)
+        count = int(local.max()) + 1
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=times)
+        weights[:, inside] = drawn[:, local.reshape(-1)]
+    return weights
+
+
+def _half(blocks: Int64[np.ndarray, n], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Whole blocks in random order until half of the windows are in (the last block is cut)."""
+    order = rng.permutation(int(blocks.max(initial=0)) + 1)[blocks]
+    shuffled = np.lexsort((rng.random(len(blocks)), order))
+    return np.sort(shuffled[: max(2, len(blocks) // 2)]).astype(np.int64)
+
+
+def derange(
+    centres_um_yx: Float64[np.ndarray, "n 2"],
+    sections: Sequence[str],
+    min_distance_um: float,
+    rng: np.random.Generator,
+) -> Int64[np.ndarray, n]:
+    """A permutation that gives every window the condition of another, far enough away.
+
+    Window i gets the condition of window ``index[i]``, at least ``min_distance_um`` away in the same
+    section, or in another section. A random perfect matching of the graph of allowed pairs.
+
+    Raises
+    ------
+    StainglassError
+        When no such permutation exists.
+    """
+    n, section = len(centres_um_yx), codes(sections)
+    distance = np.hypot(*(centres_um_yx[:, None] - centres_um_yx[None]).transpose(2, 0, 1))
+    allowed = (section[:, None] != section[None]) | (distance >= min_distance_um)
+    np.fill_diagonal(allowed, False)
+    # The matching takes the first free column of a row: shuffled rows and columns make it a random one.
+    rows, columns = rng.permutation(n), rng.permutation(n)
+    graph = csr_matrix(allowed[np.ix_(rows, columns)])
+    matched = maximum_bipartite_matching(graph, perm_type="column") if n else np.zeros(0, np.int64)
+    if n == 0 or (matched < 0).any():
+        raise StainglassError(
+            f"{n} windows of {', '.join(sorted(set(sections))) or 'no section'}",
+            f"conditions cannot be exchanged among windows {min_distance_um:.0f} µm apart",
+            "Lower derange_um, or give more windows or sections",
+        )
+    index = np.empty(n, np.int64)
+    index[rows] = columns[matched]
+    return index
+
+
+def derange_as_far_as_possible(
+    centres_um_yx: Float64[np.ndarray, "n 2"],
+    sections: Sequence[str],
+    min_distance_um: float,
+    rng: np.random.Generator,
+) -> tuple[Int64[np.ndarray, n], float]:
+    """`derange`, halving the distance while the tissue is too small for it; returns the distance kept."""
+    distance = min_distance_um
+    for _ in range(6):
+        try:
+            return derange(centres_um_yx, sections, distance, rng), distance
+        except StainglassError:
+            distance /= 2
+    return derange(centres_um_yx, sections, 0.0, rng), 0.0

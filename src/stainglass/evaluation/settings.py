@@ -1,0 +1,86 @@
+"""What an evaluation may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from stainglass.progress import Advance
+
+
+class Judge(Protocol):
+    """A network (or any function) that turns pictures into features; it never learns here."""
+
+    @property
+    def name(self) -> str:
+        """Name on the card; "FID" is reserved for the 2015 Inception network."""
+        ...
+
+    def features(
+        self, pixels: UInt8[np.ndarray, "n h w 3"], advance: Advance | None = None
+    ) -> Float32[np.ndarray, "n d"]:
+        """One row of features a picture; ``advance`` is called with the number of pictures done."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to judge; every default is a choice the card states.
+
+    Attributes
+    ----------
+    mpp
+        µm per px of the windows.
+    split
+        Name of the split's part that is judged; written in every row.
+    trained_on
+        What the generator was trained on, in words.
+    n
+        At most this many windows a subject; every subject gets the same number.
+    seeds
+        Noise seeds; each is painted under every condition.
+    judges
+        Names known to `stainglass.evaluation.features.build_judges`, or judges themselves. The first leads.
+    took_part_in_training
+        Names of networks the generator was trained on; they never judge.
+    lpips_weights, inception_weights
+        Files with weights; None or absent leaves their rows undefined, with the reason.
+    derange_um
+        Shuffled conditions come from windows at least this far away, or from another section.
+    block_um
+        Side of the blocks of tissue that are resampled together.
+    bootstrap
+        Resamples behind an interval.
+    recovery_genes
+        How many of the training tissue's most variable genes are looked for in the pictures.
+    train_max
+        At most this many training windows are used (fit of the recovery, nearest neighbours).
+    primary
+        The one metric declared before the run.
+    notes
+        What a reader of the card must know ("noise seeds, not training seeds").
+    choice_seed
+        Seed of every draw the evaluation makes (windows, derangement, resamples).
+    """
+
+    mpp: float
+    split: str = "validation"
+    trained_on: str = "not stated"
+    n: int = 200
+    seeds: tuple[int, ...] = (0, 1, 2)
+    judges: tuple[str | Judge, ...] = ("EfficientNet-Lite0", "LPIPS-AlexNet", "Inception-2015")
+    took_part_in_training: tuple[str, ...] = ()
+    lpips_weights: Path | None = None
+    inception_weights: Path | None = None
+    derange_um: float = 1000.0
+    block_um: float = 1000.0
+    bootstrap: int = 200
+    recovery_genes: int = 200
+    train_max: int = 2000
+    primary: str = "recovery_gain"
+    notes: tuple[str, ...] = ()
+    choice_seed: int = 0
