@@ -1,5 +1,5 @@
 """Evaluation: real windows and a painter go in, a card with every control beside every figure comes out.
 
-`stainglass.evaluation.evaluate.evaluate` runs it, `stainglass.evaluation.settings.EvaluationSettings` tells it
-how, `stainglass.evaluation.tissue` holds what it is given, `stainglass.evaluation.card.Card` what it gives.
+`evaluate.evaluate` runs it, `settings.EvaluationSettings` tells it how, `tissue.Tissue` and `tissue.Painter`
+are what it is given, `card.Card` is what it gives.
 """

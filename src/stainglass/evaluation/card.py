@@ -83,7 +83,7 @@ class JudgeRecord(BaseModel):
 
 
 class Answer(BaseModel):
-    """Do the genes drive the picture? Recovery with matched minus shuffled conditions, gated on its lower bound."""
+    """Do the genes drive the picture? Recovery, matched minus shuffled, gated on its lower bound."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -132,7 +132,7 @@ class Card(BaseModel):
     def find(
         self, metric: str, subject: str, split: str | None = None, features: str | None = None
     ) -> Row | None:
-        """The first row that fits (the held-out split and the first judge where not told otherwise)."""
+        """The first row that fits; the held-out split and the first judge where not told otherwise."""
         wanted = split or self.split
         for row in self.rows:
             if (row.metric, row.subject, row.split) == (metric, subject, wanted) and features in (
@@ -148,7 +148,7 @@ class Card(BaseModel):
         return next((answer for answer in self.answers if answer.split == self.split), None)
 
     def primary_row(self) -> Row | None:
-        """The row of the primary metric: the advantage over shuffled, or the generated windows' own figure."""
+        """The primary metric: the advantage over shuffled, or the generated windows' own figure."""
         return self.find(self.primary, "shuffled" if self.primary.endswith("_gain") else "generated")
 
     def write(self, path: Path) -> None:

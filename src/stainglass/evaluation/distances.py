@@ -60,10 +60,8 @@ class Kernels:
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         return cls(*((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (x, y), (y, y))))
 
-    def distance(
-        self, i: Int64[np.ndarray, a] | None = None, j: Int64[np.ndarray, b] | None = None
-    ) -> float:
-        """Unbiased squared maximum mean discrepancy of the windows ``i`` of x and ``j`` of y (all if None)."""
+    def distance(self, i: Int64[np.ndarray, a] | None = None, j: Int64[np.ndarray, b] | None = None) -> float:
+        """Unbiased squared maximum mean discrepancy of windows ``i`` of x and ``j`` of y (None: all)."""
         rows = np.arange(len(self.xx)) if i is None else i
         columns = np.arange(len(self.yy)) if j is None else j
         cross = self.xy[np.ix_(rows, columns)].mean()
@@ -91,7 +89,7 @@ def euclidean(x: NDArray[np.floating], y: NDArray[np.floating]) -> Float64[np.nd
 
 @dataclass(frozen=True)
 class Overlap:
-    """Precision and recall, density and coverage of a generated cloud; each None-free, precision, recall and coverage in 0…1."""
+    """Precision, recall and coverage (0…1) and density (0…) of a generated cloud."""
 
     precision: float
     recall: float

@@ -2,7 +2,7 @@
 
 Szegedy et al. 2015 as exported by TensorFlow (`pt_inception-2015-12-05`, 1,008 classes). It differs from the
 network in today's libraries in three ways that move every FID: average pooling in the branches does not count
-the padding, the last block pools by maximum, and pictures are resized to 299 px bilinearly without antialiasing.
+the padding, the last block pools by maximum, and pictures are resized to 299 px without antialiasing.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stainglass.evaluation.distances import euclidean
 
 COPY_QUANTILE = 0.01
-"""A picture is called a copy when it is nearer to a training window than all but 1 % of real held-out windows."""
+"""A copy is nearer to a training window than all but this share of real held-out windows."""
 
 
 def nearest_training(

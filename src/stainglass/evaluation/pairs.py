@@ -35,11 +35,11 @@ def ssim(one: UInt8[np.ndarray, "n h w 3"], other: UInt8[np.ndarray, "n h w 3"])
 
 def _ssim_map(a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 y x"]:
     mean_a, mean_b = _blur(a), _blur(b)
-    var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2
-    covariance = _blur(a * b) - mean_a * mean_b
+    square_a, square_b, product = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
+    var_a, var_b, covariance = _blur(a * a) - square_a, _blur(b * b) - square_b, _blur(a * b) - product
     c1, c2 = 0.01**2, 0.03**2
-    similar = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return similar / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    similar = (2 * product + c1) * (2 * covariance + c2)
+    return similar / ((square_a + square_b + c1) * (var_a + var_b + c2))
 
 
 def _blur(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 y x"]:

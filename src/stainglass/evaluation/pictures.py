@@ -7,8 +7,9 @@ Arrays, all uint8 (n, H, W, 3) unless said otherwise::
     <split>/uncurated                   36 generated windows, drawn without looking
     <split>/worst, <split>/worst_real   the 8 generated windows furthest from their real one
     <split>/worst_captions              str (8)
-    <split>/neighbours_generated, <split>/neighbours_train   generated windows and their nearest training window
-    <split>/neighbours_captions         str (8): the distance, and the real window's own
+    <split>/neighbours_generated        8 generated windows
+    <split>/neighbours_train            the training window nearest to each
+    <split>/neighbours_captions         str (8): the distance
     splits                              str: the splits, the judged one first
 """
 

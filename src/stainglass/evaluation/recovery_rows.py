@@ -138,15 +138,24 @@ def gene_table(stage: Stage, target: Target, judge: str) -> pd.DataFrame:
 
 def answer(stage: Stage, rows: list[Row], judge: str) -> Answer:
     """Do the genes drive the picture? Yes only when the lower bound of the paired advantage is above zero."""
-    wanted = ("recovery_gain", "shuffled", judge, stage.split)
-    gain = next((r for r in rows if (r.metric, r.subject, r.features, r.split) == wanted), None)
+    gain, bulk = (_gain(stage, rows, judge, control) for control in ("shuffled", "bulk"))
     if gain is None or gain.value is None or gain.low is None:
         why = "recovery could not be compared: " + ((gain.why if gain else None) or "no row")
         return Answer(split=stage.split, holds=None, why=why)
     holds = gain.low > 0
-    bound = "above" if holds else "not above"
     why = (
         "Expression read back from pictures painted from the right spots, minus the same with spots of "
-        f"another place: the lower bound of the interval ({gain.interval}) is {bound} zero"
+        f"another place: the lower bound of the interval ({gain.interval}) "
+        f"is {'above' if holds else 'not above'} zero."
     )
+    if bulk is not None and bulk.value is not None and bulk.low is not None and bulk.high is not None:
+        # Far away in smooth tissue is opposite, not unrelated: the section's mean is the sterner control.
+        why += (
+            f" Over the section's mean expression it is {bulk.value:.3f} [{bulk.low:.3f}, {bulk.high:.3f}]."
+        )
     return Answer(split=stage.split, holds=holds, value=gain.value, low=gain.low, high=gain.high, why=why)
+
+
+def _gain(stage: Stage, rows: list[Row], judge: str, control: str) -> Row | None:
+    wanted = ("recovery_gain", control, judge, stage.split)
+    return next((r for r in rows if (r.metric, r.subject, r.features, r.split) == wanted), None)

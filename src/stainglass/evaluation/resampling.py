@@ -132,9 +132,13 @@ class Estimate:
     def __neg__(self) -> Estimate:
         return Estimate(-self.value, -self.draws, self.label)
 
-    def centred(self) -> Estimate:
-        """Draws moved so that their mean is the value: halves are smaller than the whole and may be biased."""
-        return Estimate(self.value, self.draws - self.draws.mean() + self.value, self.label)
+    def centred(self, low: float = -np.inf, high: float = np.inf) -> Estimate:
+        """Draws moved so that their mean is the value, kept within what the figure can be.
+
+        Halves are smaller than the whole, and figures that grow or shrink with N would miss their own value.
+        """
+        moved = self.draws - self.draws.mean() + self.value
+        return Estimate(self.value, moved.clip(low, high), self.label)
 
 
 def _draw(

@@ -10,7 +10,7 @@ from stainglass.evaluation.card import SUBJECTS, Better, Row
 from stainglass.evaluation.distances import NEIGHBOURS, Kernels, Neighbourhoods, frechet_distance
 from stainglass.evaluation.features import INCEPTION
 from stainglass.evaluation.measure import Measured, PairKey, Subject
-from stainglass.evaluation.memorisation import COPY_QUANTILE, copy_threshold
+from stainglass.evaluation.memorisation import copy_threshold
 from stainglass.evaluation.nuclei import LOOKS
 from stainglass.evaluation.recovery import grouped_correlation
 from stainglass.evaluation.resampling import HALVES_LABEL, Estimate, codes
@@ -170,7 +170,7 @@ def _cloud_estimates(stage: Stage, subject: Subject, judge: str) -> dict[str, Es
     for name in names:
         value = float(np.mean([getattr(overlap, name) for overlap in whole]))
         draws = np.array([np.mean([getattr(overlap, name) for overlap in half]) for half in halves])
-        found[name] = Estimate.of(value, draws, HALVES_LABEL).centred()
+        found[name] = Estimate.of(value, draws, HALVES_LABEL).centred(0, np.inf if name == "density" else 1)
     return found
 
 
@@ -232,7 +232,7 @@ def look_rows(stage: Stage) -> list[Row]:
                     on=f"{subject.on}: Pearson r with the real windows of the same place",
                     why=None
                     if subject.aligned and subject.name != "floor"
-                    else "not painted for these windows",
+                    else "no picture of the same place to correlate with",
                 )
             )
         rows += gains(stage, metric, "higher", estimates, None)
@@ -275,6 +275,6 @@ def memorisation_rows(stage: Stage, judge: str) -> list[Row]:
             copies = subject.resampling.mean(called)
         on = f"{subject.on}: distance to the nearest real training window"
         rows.append(row(stage, subject.name, "nearest_train", "neither", distance, features=judge, on=on))
-        on = f"{subject.on}: share nearer to a training window than all but {COPY_QUANTILE:.0%} of real held-out windows"
+        on = f"{subject.on}: share nearer to a training window than 1 in 100 real held-out windows"
         rows.append(row(stage, subject.name, "copy_rate", "lower", copies, features=judge, on=on))
     return rows

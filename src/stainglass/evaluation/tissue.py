@@ -1,4 +1,4 @@
-"""What an evaluation is given: real windows with everything measured about them, and something that paints."""
+"""What an evaluation is given: real windows all that is measured about them, and something that paints."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Tissue:
         wrong = {name: n for name, n in lengths.items() if n != len(self.windows)}
         if wrong or self.counts.shape[1] != len(self.symbols):
             raise ValueError(
-                f"tissue {self.name!r}: {len(self.windows)} windows and {len(self.symbols)} symbols, but {wrong or self.counts.shape}"
+                f"tissue {self.name!r}: {len(self.windows)} windows and {len(self.symbols)} symbols, "
+                f"but {wrong or self.counts.shape}"
             )
 
     def __len__(self) -> int:
@@ -124,12 +125,12 @@ def require_same_axis(one: Tissue, other: Tissue) -> None:
     if one.symbols != other.symbols:
         raise StainglassError(
             f"tissue {other.name}",
-            f"its gene axis ({len(other.symbols)} genes) is not that of {one.name} ({len(one.symbols)} genes)",
+            f"its {len(other.symbols)} genes are not {one.name}'s {len(one.symbols)}, in that order",
             "Read both from one cohort, or put both on the model's gene axis",
         )
     if one.pixels.shape[1:] != other.pixels.shape[1:]:
         raise StainglassError(
             f"tissue {other.name}",
-            f"its windows are {other.pixels.shape[1:3]} px, those of {one.name} {one.pixels.shape[1:3]} px",
+            f"its windows are {other.pixels.shape[1]} px, those of {one.name} {one.pixels.shape[1]} px",
             "Cut both with the window size the model was trained on",
         )

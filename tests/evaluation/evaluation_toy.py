@@ -1,4 +1,4 @@
-"""Toy tissue whose colour and texture follow three gene programmes, and painters that do or do not know it."""
+"""Toy tissue whose colour follows three gene programmes, and painters that do or do not know it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stainglass.cohort.windows import Conditions, gather_conditions, patch_windows
+from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.evaluation.tissue import Tissue, log_cp10k
 
 MPP, SIDE, GENES, PROGRAMMES = 2.0, 64, 30, 3
@@ -105,3 +106,16 @@ class BlindPainter(FaithfulPainter):
     def paint(self, windows, conditions, seed):
         rng = np.random.default_rng(seed)
         return picture(rng.normal(5.75, 0.3, (len(windows), PROGRAMMES)), [w.spot for w in windows], seed)
+
+
+SETTINGS = EvaluationSettings(
+    mpp=MPP,
+    n=36,
+    seeds=(0, 1),
+    judges=(ToyJudge(), "Inception-2015"),
+    bootstrap=60,
+    derange_um=500,
+    block_um=400,
+    trained_on="toy",
+    notes=("noise seeds instead of training seeds",),
+)
