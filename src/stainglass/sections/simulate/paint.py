@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from stainglass.sections.simulate.layout import GRID_UM, Layout, Map, resized, smooth_noise, step
 
 HAEMATOXYLIN = (0.65, 0.70, 0.29)
-EOSIN = (0.10, 0.95, 0.22)
+EOSIN = (0.12, 0.88, 0.42)
 MELANIN = (0.38, 0.58, 0.72)
 
 
