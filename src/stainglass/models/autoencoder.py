@@ -128,6 +128,12 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
             nn.PixelShuffle(4),
         )
 
+    @property
+    def halo_px(self) -> int:
+        """Farthest a pixel reaches in the encoder: a tile encoded with this margin equals the whole's encoding."""
+        at_quarter, at_eighth = 1 + 2 * self.config.blocks[0], 2 * self.config.blocks[1]
+        return -(-(4 * at_quarter + 8 * at_eighth) // LATENT_STEP_PX) * LATENT_STEP_PX
+
     def encode(self, pixels: Float[Tensor, "b 3 h w"], return_dict: bool = True) -> Encoded | tuple[Tensor]:
         """Pixels in −1…1 → latents (b, c, h/8, w/8); h and w must be multiples of 8."""
         latents = F.conv2d(pixels, self.basis, stride=LATENT_STEP_PX) + self.encoder(pixels)
@@ -145,3 +151,65 @@ def _silent(layer: nn.Conv2d) -> nn.Conv2d:
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def load_autoencoder(folder: str | Path) -> Any:
+    """Load our own or any diffusers autoencoder from a folder (``config.json`` and safetensors).
+
+    Returns
+    -------
+    A module with ``encode`` and ``decode`` as in diffusers, in evaluation mode, float32.
+
+    Raises
+    ------
+    StainglassError
+        When the folder is not an autoencoder, or not one with 8 × 8 px a latent.
+    """
+    import diffusers
+
+    path = Path(folder)
+    name = str(read_json(path / "config.json", "autoencoder").get("_class_name", ""))
+    kind = TissueAutoencoder if name == TissueAutoencoder.__name__ else getattr(diffusers, name, None)
+    if kind is None or not hasattr(kind, "encode"):
+        raise StainglassError(path, f"{name or 'this'} is not an autoencoder that diffusers knows", "Give a folder of AutoencoderKL, AutoencoderTiny or TissueAutoencoder")
+    try:
+        model = kind.from_pretrained(path, use_safetensors=True, torch_dtype=torch.float32)
+    except OSError as error:
+        raise StainglassError(path, f"cannot be loaded ({_first_line(error)})", "Give a folder with safetensors weights") from None
+    model.eval().requires_grad_(False)
+    side = 8 * LATENT_STEP_PX
+    latents = encode_pixels(model, torch.zeros(1, 3, side, side))
+    if latents.shape[-1] != side // LATENT_STEP_PX:
+        raise StainglassError(
+            path, f"one latent covers {side // latents.shape[-1]} px, not {LATENT_STEP_PX}", "Use an autoencoder of 8 × down"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def encode_pixels(autoencoder: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h/8 w/8"]:
+    """Latents of pixels in −1…1, whatever the autoencoder calls them (the mean, where it gives a distribution)."""
+    encoded = autoencoder.encode(pixels)
+    return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+
+
+def decode_latents(autoencoder: Any, latents: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b h*8 w*8 3"]:
+    """Pixels as bytes, channels last.
+
+    Raises
+    ------
+    FloatingPointError
+        When the decoder gives a value that is not finite (half precision overflow).
+    """
+    pixels = autoencoder.decode(latents).sample.float()
+    if not torch.isfinite(pixels).all():
+        raise FloatingPointError("the autoencoder decoded a value that is not finite; use full precision")
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
+
+
+def pixels_to_input(pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    """Bytes, channels last → −1…1, channels first."""
+    return pixels.movedim(-1, 1).float() / 127.5 - 1

@@ -1,0 +1,227 @@
+"""The pipeline: autoencoder, GeneCondNet and denoiser in one folder that diffusers' users know."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from stainglass.errors import StainglassError
+from stainglass.files import atomic_path, read_json, write_json
+from stainglass.genes.axis import GeneAxis
+from stainglass.models.autoencoder import decode_latents, encode_pixels, pixels_to_input
+from stainglass.models.denoiser import predict_velocity
+from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
+from stainglass.models.model_card import write_model_card
+from stainglass.models.solver import integrate
+
+FORMAT = 1
+FACTS_FILE = "stainglass.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model must know about its own world to refuse what does not belong to it.
+
+    Attributes
+    ----------
+    name
+        Of the recipe it came from.
+    mpp, window_px, reach_um, max_spots
+        Scale, side and reach of the windows it was trained on.
+    gene_ids, gene_symbols
+        Its gene axis: the most variable genes of the training fold, most variable first.
+    latent_mean, latent_std
+        Per channel, of the training fold.
+    trained_on
+        Section ids; ``patients`` their patients; ``data`` a sentence on the data and its terms.
+    training
+        Steps, parameters, seed, seconds, device: for the model card.
+    """
+
+    name: str
+    mpp: float
+    window_px: int
+    reach_um: float
+    max_spots: int
+    gene_ids: tuple[str, ...]
+    gene_symbols: tuple[str, ...]
+    latent_mean: tuple[float, ...]
+    latent_std: tuple[float, ...]
+    trained_on: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
+    data: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def axis(self) -> GeneAxis:
+        """The model's gene axis."""
+        return GeneAxis(self.gene_ids, self.gene_symbols)
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """Solver, steps and guidance (Ho & Salimans 2022), which acts while the noise level lies in ``interval``
+    only (Kynkäänniemi et al. 2024)."""
+
+    solver: str = "unipc"
+    steps: int = 16
+    guidance: float = 1.5
+    interval: tuple[float, float] = (0.2, 0.9)
+
+    def guided(self, t: float) -> bool:
+        """Whether the null condition is evaluated at this noise level."""
+        return self.guidance != 1.0 and self.interval[0] <= t <= self.interval[1]
+
+
+class TissuePipeline(DiffusionPipeline):
+    """Spots → tissue.
+
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` are diffusers'; the gene axis, its
+    statistics and the mpp travel inside. The module path of this class is part of the format.
+
+    Parameters
+    ----------
+    autoencoder
+        Ours or any diffusers autoencoder of 8 × down.
+    condnet
+        `GeneCondNet`.
+    denoiser
+        A diffusers UNet or `TissueDiT` that predicts velocity.
+    scheduler
+        Kept for diffusers' sake; the solver is chosen a call.
+    """
+
+    def __init__(self, autoencoder: Any, condnet: GeneCondNet, denoiser: Any, scheduler: Any) -> None:
+        super().__init__()
+        self.register_modules(autoencoder=autoencoder, condnet=condnet, denoiser=denoiser, scheduler=scheduler)
+        self.facts: Facts | None = None
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write the folder whole or not at all: safetensors, ``stainglass.json``, a model card.
+
+        With ``push_to_hub=True`` the folder is pushed as diffusers does.
+        """
+        facts = self._facts()
+        push = kwargs.pop("push_to_hub", False)
+        final = Path(save_directory)
+        with atomic_path(final) as temporary:
+            super().save_pretrained(temporary, safe_serialization=True, **kwargs)
+            write_json(temporary / FACTS_FILE, {"format": FORMAT, **asdict(facts)})
+            write_model_card(temporary, facts, self.parameters_by_part())
+        if push:
+            self._upload(final, **kwargs)
+
+    def _upload(self, folder: Path, repo_id: str | None = None, private: bool | None = None, **_: Any) -> None:
+        from huggingface_hub import create_repo, upload_folder
+
+        name = create_repo(repo_id or folder.name, private=private, exist_ok=True).repo_id
+        upload_folder(repo_id=name, folder_path=str(folder))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> TissuePipeline:
+        """Load from a folder or a hub id (pin it with ``revision=``); safetensors only.
+
+        Raises
+        ------
+        StainglassError
+            When it is no generator, or one of another format version.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            if folder.is_absolute() or str(pretrained_model_name_or_path).count("/") != 1:
+                raise StainglassError(folder, "no generator here", "Give a folder that 'stainglass train' wrote, or a hub id")
+            folder = Path(cls.download(str(pretrained_model_name_or_path), **kwargs))
+        facts = read_facts(folder)
+        kwargs.setdefault("low_cpu_mem_usage", False)
+        pipeline: TissuePipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)
+        pipeline.facts = facts
+        for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
+            part.eval().requires_grad_(False)
+        return pipeline
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """Number of parameters of each part."""
+        return {
+            name: sum(p.numel() for p in getattr(self, name).parameters())
+            for name in ("autoencoder", "condnet", "denoiser")
+        }
+
+    def _facts(self) -> Facts:
+        if self.facts is None:
+            raise ValueError("set pipeline.facts first: a generator without gene axis and mpp is of no use")
+        return self.facts
+
+    def _stats(self) -> tuple[Tensor, Tensor]:
+        facts = self._facts()
+        mean = torch.tensor(facts.latent_mean, device=self.device)[:, None, None]
+        return mean, torch.tensor(facts.latent_std, device=self.device)[:, None, None]
+
+    @torch.no_grad()
+    def embed(self, conditions: ConditionTensors) -> Embedded:
+        """Tokens, mask and pooled vector of a batch of conditions."""
+        embedded: Embedded = self.condnet(conditions)
+        return embedded
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        conditions: ConditionTensors,
+        noise: Float[Tensor, "b c h w"],
+        settings: SamplerSettings | None = None,
+    ) -> UInt8[Tensor, "b h*8 w*8 3"]:
+        """Paint a batch of windows.
+
+        Parameters
+        ----------
+        conditions
+            Of the windows; an absent condition paints unconditionally.
+        noise
+            Standard normal latents; see `stainglass.synthesis.noise` for one that does not depend on the batch.
+        settings
+            Solver, steps, guidance.
+        """
+        latents = self.sample_latents(conditions, noise, settings or SamplerSettings())
+        return decode_latents(self.autoencoder, latents)
+
+    @torch.no_grad()
+    def sample_latents(
+        self, conditions: ConditionTensors, noise: Float[Tensor, "b c h w"], settings: SamplerSettings
+    ) -> Float[Tensor, "b c h w"]:
+        """Latents as the autoencoder decodes them."""
+        told = self.embed(conditions)
+        null = self.embed(_without_spots(conditions)) if settings.guidance != 1.0 else None
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            level = torch.full((len(x),), t, device=x.device)
+            v = predict_velocity(self.denoiser, x, level, told)
+            if null is None or not settings.guided(t):
+                return v
+            v_null = predict_velocity(self.denoiser, x, level, null)
+            return v_null + settings.guidance * (v - v_null)
+
+        mean, std = self._stats()
+        return integrate(velocity, noise.to(self.device), settings.solver, settings.steps) * std + mean
+
+    @torch.no_grad()
+    def reconstruct(self, pixels: UInt8[Tensor, "b h w 3"]) -> UInt8[Tensor, "b h w 3"]:
+        """Encode and decode: the ceiling of anything painted in this latent space."""
+        return decode_latents(self.autoencoder, encode_pixels(self.autoencoder, pixels_to_input(pixels).to(self.device)))
+
+
+def _without_spots(c: ConditionTensors) -> ConditionTensors:
+    return ConditionTensors(c.counts, c.offsets_um_yx, c.diameters_um, torch.zeros_like(c.present), c.measured)
+
+
+def read_facts(folder: Path) -> Facts:
+    """Read ``stainglass.json`` of a saved generator."""
+    path = folder / FACTS_FILE
+    tree = read_json(path, "generator")
+    if not isinstance(tree, dict) or tree.pop("format", None) != FORMAT:
+        raise StainglassError(path, f"not a generator of format {FORMAT}", "Load it with the version that wrote it, or train again")
+    return Facts(**{key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()})

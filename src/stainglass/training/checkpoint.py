@@ -1,0 +1,121 @@
+"""Checkpoints by step: safetensors and JSON only, written whole, resumed exactly."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stainglass.errors import StainglassError
+from stainglass.files import atomic_path, read_json, write_json
+
+_NAME = re.compile(r"^step-(\d{7})$")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on."""
+
+    step: int
+    state: dict[str, Any]
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """``checkpoints/step-0000100``."""
+    return folder / "checkpoints" / f"step-{step:07d}"
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the highest step, or None."""
+    found = [p for p in (folder / "checkpoints").glob("step-*") if _NAME.match(p.name) and (p / "state.json").is_file()]
+    return max(found, default=None, key=lambda p: p.name)
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write everything a run needs to go on as if it had not stopped, then drop all but the newest ``keep``.
+
+    Random numbers need no state: data, noise and noise levels are functions of (seed, position), and the
+    global generator is reseeded from (seed, step) at every step.
+    """
+    final = checkpoint_path(folder, step)
+    with atomic_path(final) as temporary:
+        temporary.mkdir(parents=True)
+        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+        save_file(_contiguous(average.state_dict()), temporary / "ema.safetensors")
+        tensors, scalars = _optimiser_state(optimiser)
+        save_file(tensors, temporary / "optimiser.safetensors")
+        write_json(temporary / "state.json", {"step": step, "optimiser": scalars, **state})
+    for old in sorted((folder / "checkpoints").glob("step-*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, expected: Mapping[str, Any]
+) -> Resumed:
+    """Put a checkpoint back.
+
+    Parameters
+    ----------
+    expected
+        Settings that must be as they were (seed, batch, …): another value would be another run.
+
+    Raises
+    ------
+    StainglassError
+        When it is damaged, or belongs to a run with other settings.
+    """
+    state = read_json(path / "state.json", "checkpoint")
+    for key, value in expected.items():
+        if state.get(key) != value:
+            raise StainglassError(
+                path, f"was written with {key} = {state.get(key)!r}, this run has {value!r}",
+                "Use the same settings, or another --out (or delete this folder)",
+            )  # fmt: skip
+    try:
+        model.load_state_dict(load_file(path / "model.safetensors"))
+        average.load_state_dict(load_file(path / "ema.safetensors"))
+        _restore_optimiser(optimiser, load_file(path / "optimiser.safetensors"), state["optimiser"])
+    except Exception as error:  # safetensors has no public error base; whatever it is, the file is the finding
+        first = str(error).splitlines()[0]
+        raise StainglassError(path, f"a damaged or foreign checkpoint ({first})", "Delete this folder; the run goes on from the one before") from error
+    return Resumed(int(state["step"]), state)
+
+
+def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+
+
+def _optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    state = optimiser.state_dict()
+    tensors, scalars = {}, {}
+    for index, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{key}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            else:
+                scalars[f"{index}.{key}"] = value
+    return tensors, scalars
+
+
+def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *scalars.items()]:
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,167 @@
+"""Second objective: GeneCondNet and the denoiser, from crops of latent rasters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.windows import gather_conditions
+from stainglass.config import DenoiserLoop, GeneEncoder
+from stainglass.genes.axis import GeneAxis
+from stainglass.models.autoencoder import decode_latents
+from stainglass.models.denoiser import predict_velocity
+from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
+from stainglass.models.solver import integrate
+from stainglass.models.turns import Frequency, turn_latents, turn_offsets
+from stainglass.training.crops import Places, hold_in_memory
+from stainglass.training.loop import Batch, Objective, rng_of
+
+PREVIEW_STEPS = 12
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """The autoencoder and what was fitted for it.
+
+    Attributes
+    ----------
+    rasters
+        Raster name by turn; a single one when turns can be done on latents.
+    """
+
+    autoencoder: Any
+    rasters: tuple[str, ...]
+    mean: Float32[np.ndarray, "c"]
+    std: Float32[np.ndarray, "c"]
+
+    @property
+    def frequencies(self) -> tuple[Frequency, ...] | None:
+        """How turns act on channels; None when every turn has a raster of its own."""
+        found: tuple[Frequency, ...] | None = getattr(self.autoencoder, "frequencies", None)
+        return found
+
+
+class LatentCrops:
+    """Windows of latent rasters with the spots in reach, turned, thinned and now and then told nothing."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        sections: Sequence[str],
+        axis: GeneAxis,
+        space: LatentSpace,
+        genes: GeneEncoder,
+        loop: DenoiserLoop,
+        *,
+        size_px: int,
+        reach_um: float,
+        max_spots: int,
+    ) -> None:
+        self.places = Places(cohort, sections, size_px)
+        self.space, self.genes, self.loop = space, genes, loop
+        self.reach_um, self.max_spots = reach_um, max_spots
+        self.counts, self.measured = [], []
+        for section in self.places.sections:
+            counts, measured = section.counts_on(axis)
+            self.counts.append(counts)
+            self.measured.append(measured)
+        self.diameters = [s.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64) for s in self.places.sections]
+        for raster in space.rasters:
+            hold_in_memory(self.places.sections, f"latent/{raster}")
+
+    def example(self, position: int) -> dict[str, np.ndarray]:
+        """One normalised latent window ``z``, its ``noise`` and level ``t``, and its condition."""
+        rng = rng_of(self.loop.seed, position)
+        which, window = self.places.draw(rng, anywhere=rng.random() < self.loop.anywhere_share)
+        section = self.places.sections[which]
+        turn = int(rng.integers(8)) if self.loop.turns else 0
+        told = gather_conditions(
+            window.centre_um_yx(section.mpp)[None],
+            self.places.centres[which],
+            self.counts[which],
+            self.diameters[which],
+            section.used_spots.obs_names,
+            self.reach_um,
+            self.max_spots,
+        )
+        z = self._latents(section.latents(self.space.rasters[turn % len(self.space.rasters)], window), turn)
+        null = rng.random() < self.loop.null_share
+        return {
+            "z": z,
+            "noise": rng.standard_normal(z.shape, dtype=np.float32),
+            # Logit-normal levels (Esser et al. 2024): most weight where the picture is decided.
+            "t": np.float32(1 / (1 + np.exp(-rng.standard_normal()))),
+            "counts": self._corrupted(told.counts[0], rng),
+            "offsets_um_yx": turn_offsets(torch.from_numpy(told.offsets_um_yx[0]), turn).numpy(),
+            "diameters_um": told.diameters_um[0],
+            "present": self._present(told.present[0], rng) & (not null),
+            "measured": self.measured[which],
+        }
+
+    def _latents(self, raw: np.ndarray, turn: int) -> Float32[np.ndarray, "c h w"]:
+        z = turn_latents(torch.from_numpy(raw.astype(np.float32)), turn, self.space.frequencies).numpy()
+        return np.ascontiguousarray((z - self.space.mean[:, None, None]) / self.space.std[:, None, None])
+
+    def _corrupted(self, counts: Float32[np.ndarray, "s g"], rng: np.random.Generator) -> Float32[np.ndarray, "s g"]:
+        """Binomial thinning (patients differ in depth 15-fold) and dropout of genes."""
+        if self.genes.thinning > 0:
+            kept = 1 - self.genes.thinning * rng.random((len(counts), 1))
+            counts = rng.binomial(counts.astype(np.int64), kept).astype(np.float32)
+        if self.genes.gene_dropout > 0:
+            counts = counts * (rng.random(counts.shape[1]) >= self.genes.gene_dropout)
+        return counts.astype(np.float32)
+
+    def _present(self, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Drop whole spots, never the last one."""
+        kept = present & (rng.random(present.shape) >= self.genes.spot_dropout)
+        return kept if kept.any() else present
+
+
+def conditions_of(batch: Batch) -> ConditionTensors:
+    """The condition part of a batch."""
+    return ConditionTensors(
+        batch["counts"], batch["offsets_um_yx"], batch["diameters_um"], batch["present"], batch["measured"]
+    )
+
+
+class Denoise(Objective):
+    """‖v_θ(x_t, t, condition) − (ε − z)‖² (rectified flow)."""
+
+    def __init__(self, condnet: GeneCondNet, denoiser: nn.Module, space: LatentSpace, preview: Batch | None = None) -> None:
+        super().__init__()
+        self.condnet, self.denoiser = condnet, denoiser
+        self._space = [space]  # in a list, so that the frozen autoencoder is not trained or saved with this module
+        self._preview = preview
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch."""
+        z, noise, t = batch["z"], batch["noise"], batch["t"]
+        at = t[:, None, None, None]
+        told = self.condnet(conditions_of(batch))
+        v = predict_velocity(self.denoiser, (1 - at) * z + at * noise, t, told)
+        return (v - (noise - z)).pow(2).mean(), {}
+
+    @torch.no_grad()
+    def picture(self) -> np.ndarray | None:
+        """Real windows above (through the autoencoder), painted from the same conditions below."""
+        if self._preview is None:
+            return None
+        space = self._space[0]
+        device = next(self.parameters()).device
+        batch = {key: value.to(device) for key, value in self._preview.items()}
+        told = self.condnet(conditions_of(batch))
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            return predict_velocity(self.denoiser, x, torch.full((len(x),), t, device=device), told)
+
+        painted = integrate(velocity, batch["noise"], "unipc", PREVIEW_STEPS)
+        mean, std = (torch.from_numpy(v).to(device)[:, None, None] for v in (space.mean, space.std))
+        rows = [decode_latents(space.autoencoder, z * std + mean).cpu().numpy() for z in (batch["z"], painted)]
+        return np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)

@@ -1,0 +1,269 @@
+"""The one training loop; a run reads top to bottom in `train`.
+
+Data order, noise and noise levels are functions of (seed, position in the run), so a run that was
+stopped and resumed, or spread over other ranks, sees exactly the same examples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from PIL import Image
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from stainglass.config import Loop
+from stainglass.errors import StainglassError, StopRequested
+from stainglass.files import atomic_path
+from stainglass.progress import progress_bar
+from stainglass.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+
+Batch = dict[str, Tensor]
+
+
+class Examples(Protocol):
+    """Training examples; the same position always gives the same example."""
+
+    def example(self, position: int) -> dict[str, np.ndarray]:
+        """One example, drawn by a generator keyed by (seed, position)."""
+        ...
+
+
+class Objective(nn.Module):
+    """A module whose forward is the loss.
+
+    ``forward(batch)`` returns the loss and named figures for the log. ``picture(batch)`` may return a
+    preview, uint8 (h, w, 3).
+    """
+
+    def picture(self) -> np.ndarray | None:
+        """A preview drawn with these weights, or None."""
+        return None
+
+
+def train(
+    objective: Objective,
+    examples: Examples,
+    loop: Loop,
+    folder: Path,
+    title: str,
+    on_preview: Callable[[Path], None] | None = None,
+) -> Objective:
+    """Train until ``loop.steps``, going on from the folder's latest checkpoint.
+
+    Parameters
+    ----------
+    objective
+        Trained in place.
+    examples
+        Where batches come from.
+    loop
+        Settings.
+    folder
+        ``metrics.jsonl``, ``previews/``, ``checkpoints/``.
+    title
+        Of the progress bar.
+    on_preview
+        Called with the path of every preview written.
+
+    Returns
+    -------
+    The moving average of the objective, in evaluation mode.
+
+    Raises
+    ------
+    StopRequested
+        On SIGTERM or Ctrl-C, after a checkpoint was written.
+    """
+    accelerator = Accelerator(
+        mixed_precision=_precision(loop.precision),
+        gradient_accumulation_steps=loop.accumulate,
+        log_with=list(loop.trackers) or None,
+        project_dir=str(folder),
+    )
+    if loop.trackers:
+        accelerator.init_trackers("stainglass", config={"title": title, "steps": loop.steps})
+    objective.train().to(accelerator.device)
+    average = AveragedModel(objective, multi_avg_fn=_ema(loop.ema_half_life), use_buffers=False)
+    optimiser = torch.optim.AdamW(
+        [p for p in objective.parameters() if p.requires_grad],
+        lr=loop.learning_rate, betas=(0.9, 0.99), weight_decay=loop.weight_decay,
+    )  # fmt: skip
+    start, settings = 0, {"seed": loop.seed, "batch": loop.batch, "accumulate": loop.accumulate, "steps": loop.steps}
+    found = latest_checkpoint(folder)
+    if found is not None:
+        start = load_checkpoint(found, objective, average, optimiser, settings).step
+    log = _Log(folder / "metrics.jsonl", start)
+    if start >= loop.steps:
+        return _averaged(average)
+    model, optimiser = accelerator.prepare(objective, optimiser)
+
+    def checkpoint(step: int) -> None:
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            save_checkpoint(folder, step, accelerator.unwrap_model(model), average, optimiser, settings, loop.keep)
+
+    batches = _batches(examples, loop, start, accelerator)
+    with _stop_signals() as stopping, progress_bar(title, loop.steps, start) as advance:
+        for step in range(start, loop.steps):
+            began = time.perf_counter()
+            set_seed(_mix(loop.seed, step))
+            rate = learning_rate(loop, step)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            figures: dict[str, float] = {}
+            for _ in range(loop.accumulate):
+                batch = next(batches)
+                with accelerator.accumulate(model):
+                    loss, parts = model({key: value.to(accelerator.device) for key, value in batch.items()})
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(model.parameters(), loop.clip)
+                    optimiser.step()
+                    optimiser.zero_grad()
+                for key, value in {"loss": loss.detach(), **parts}.items():
+                    figures[key] = figures.get(key, 0.0) + float(value) / loop.accumulate
+            average.update_parameters(accelerator.unwrap_model(model))
+            done = step + 1
+            if not math.isfinite(figures["loss"]):
+                raise StainglassError(folder, f"the loss is not finite at step {done}", "Lower learning_rate, or set precision to no")
+            figures |= {"learning_rate": rate, "seconds": time.perf_counter() - began}
+            if done % loop.log_every == 0 or done in (1, loop.steps):
+                log.write({"step": done, **figures})
+                accelerator.log(figures, step=done)
+            advance(1, f"loss {figures['loss']:.4f}")
+            last = done == loop.steps
+            if last or stopping() or done % loop.checkpoint_every == 0:
+                checkpoint(done)
+            if (last or done % loop.preview_every == 0) and accelerator.is_main_process:
+                _preview(average, folder / "previews" / f"step-{done:07d}.png", on_preview)
+            if stopping() and not last:
+                raise StopRequested(f"stopped at step {done} of {loop.steps}; run the same command again to go on")
+    accelerator.end_training()
+    return _averaged(average)
+
+
+def learning_rate(loop: Loop, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    if step < loop.warmup:
+        return loop.learning_rate * (step + 1) / loop.warmup
+    share = (step - loop.warmup) / max(loop.steps - loop.warmup, 1)
+    return loop.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def rng_of(seed: int, position: int) -> np.random.Generator:
+    """The generator of one example: counter-based, so any position can be drawn without the ones before."""
+    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), position]))
+
+
+def _mix(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step) % (2**32)
+
+
+def _precision(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    if not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _ema(half_life: int) -> Callable[..., None]:
+    """Exponential moving average that starts short and grows to its half-life (as the run grows)."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        life = min(float(half_life), max(float(count), 1.0) / 3)
+        torch._foreach_lerp_(averaged, current, 1 - 0.5 ** (1 / life))
+
+    return update
+
+
+def _averaged(average: AveragedModel) -> Objective:
+    module = average.module
+    assert isinstance(module, Objective)
+    return module.eval()
+
+
+def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerator) -> Iterator[Batch]:
+    """Batches of this rank from ``start`` on; the next one is drawn in a thread while the network works."""
+    ranks, rank = accelerator.num_processes, accelerator.process_index
+
+    def draw(micro: int) -> Batch:
+        first = (micro * ranks + rank) * loop.batch
+        drawn = [examples.example(first + i) for i in range(loop.batch)]
+        return {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}
+
+    with ThreadPoolExecutor(1) as pool:
+        micro = start * loop.accumulate
+        following = pool.submit(draw, micro)
+        while micro < loop.steps * loop.accumulate:
+            batch, micro = following.result(), micro + 1
+            following = pool.submit(draw, micro)
+            yield batch
+
+
+def _preview(average: AveragedModel, path: Path, on_preview: Callable[[Path], None] | None) -> None:
+    picture = _averaged(average).picture()
+    if picture is None:
+        return
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    if on_preview is not None:
+        on_preview(path)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and Ctrl-C ask the loop to end its step, write a checkpoint and stop; a second Ctrl-C is at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Log:
+    """``metrics.jsonl``; lines after the step a run resumes from are dropped, so no step stands twice."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
+            with atomic_path(path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in lines))
+
+    def write(self, figures: dict[str, Any]) -> None:
+        with self.path.open("a") as handle:
+            handle.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in figures.items()}) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # a line cut short by a kill

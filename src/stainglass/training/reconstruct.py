@@ -1,0 +1,70 @@
+"""First objective: an autoencoder that gives the picture back, and turns with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stainglass.cohort.cohort import Cohort
+from stainglass.models.autoencoder import TissueAutoencoder, decode_latents, pixels_to_input
+from stainglass.models.turns import turn_latents, turn_plane
+from stainglass.training.crops import Places, hold_in_memory
+from stainglass.training.loop import Batch, Objective, rng_of
+
+LATENT_NOISE = 0.02
+"""Deviation of noise added to latents in training, so that the decoder forgives the denoiser's errors."""
+
+
+class PixelCrops:
+    """Random crops of the rasters."""
+
+    def __init__(self, cohort: Cohort, sections: Sequence[str], crop_px: int, seed: int) -> None:
+        self.places = Places(cohort, sections, crop_px)
+        self.seed = seed
+        hold_in_memory(self.places.sections, "he/0")
+
+    def example(self, position: int) -> dict[str, np.ndarray]:
+        """``pixels`` (crop, crop, 3), ``turn`` 0…7 and latent ``noise_seed``."""
+        rng = rng_of(self.seed, position)
+        which, window = self.places.draw(rng, anywhere=True)
+        return {
+            "pixels": self.places.sections[which].pixels(window),
+            "turn": np.int64(rng.integers(8)),
+            "noise_seed": np.int64(rng.integers(2**31)),
+        }
+
+
+class Reconstruct(Objective):
+    """|x̂ − x| + 2 (x̂ − x)² where x̂ is decoded from turned latents and x is the turned picture (EQ-VAE)."""
+
+    def __init__(self, autoencoder: TissueAutoencoder, samples: Float[Tensor, "n 3 h w"] | None = None) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self._samples = samples
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch; one turn a batch, drawn with its first example."""
+        pixels = pixels_to_input(batch["pixels"])
+        turn = int(batch["turn"][0])
+        latents = self.autoencoder.encode(pixels).latents
+        generator = torch.Generator().manual_seed(int(batch["noise_seed"][0]))
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        turned = turn_latents(latents + LATENT_NOISE * noise, turn, self.autoencoder.frequencies)
+        error = self.autoencoder.decode(turned).sample - turn_plane(pixels, turn)
+        squared = error.pow(2).mean()
+        return error.abs().mean() + 2 * squared, {"psnr_db": -10 * torch.log10(squared.detach() / 4)}
+
+    @torch.no_grad()
+    def picture(self) -> np.ndarray | None:
+        """Samples above, their reconstructions below."""
+        if self._samples is None:
+            return None
+        device = next(self.parameters()).device
+        samples = self._samples.to(device)
+        decoded = decode_latents(self.autoencoder, self.autoencoder.encode(samples).latents)
+        real = ((samples.movedim(1, -1) + 1) * 127.5).round().to(torch.uint8)
+        return np.concatenate([np.concatenate(list(row.cpu().numpy()), 1) for row in (real, decoded)], 0)
