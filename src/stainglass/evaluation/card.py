@@ -29,6 +29,16 @@ SUBJECTS = (
 """Everything that is put beside the generator, in the order in which it is shown."""
 
 
+METRICS = (
+    *("recovery", "recovery_share", "recovery_gain", "cell_types", "cell_types_share", "cell_types_gain"),
+    *("ssim", "ssim_gain", "lpips", "lpips_gain", "cosine", "cosine_gain"),
+    *("kid", "fd", "fid", "precision", "recall", "density", "coverage"),
+    *("nuclei_density", "nuclei_density_gain", "nuclei_area", "nuclei_area_gain"),
+    *("optical_density", "optical_density_gain", "nuclei_density_ratio", "nearest_train", "copy_rate"),
+)
+"""Every metric; see `Row.metric`."""
+
+
 class Row(BaseModel):
     """One figure about one subject.
 

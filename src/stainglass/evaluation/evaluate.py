@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stainglass.errors import StainglassError
-from stainglass.evaluation.card import Answer, Card, JudgeRecord, Row
+from stainglass.evaluation.card import METRICS, Answer, Card, JudgeRecord, Row
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.lpips import Lpips
 from stainglass.evaluation.measure import Measurer, judge_features
@@ -59,6 +59,7 @@ def evaluate(
     StainglassError
         When the tissues do not fit together, are too small, or nobody is left to judge.
     """
+    primary = _primary(settings.primary)
     _check(held_out, train, other, settings)
     judges, records = build_judges(settings)
     lpips, lpips_absent = _lpips(settings)
@@ -81,7 +82,7 @@ def evaluate(
     rows = [found for stage in stages for found in _rows(stage, targets, lpips_absent)]
     rows += _absent_judges(records, settings, n)
     answers = tuple(answer(stage, rows, judges[0].name) for stage in stages)
-    card = _card(held_out, other, settings, n, records, rows, answers, stages)
+    card = _card(primary, held_out, other, settings, n, records, rows, answers, stages)
 
     out.mkdir(parents=True, exist_ok=True)
     pictures.write(out / "pictures.npz")
@@ -93,6 +94,16 @@ def evaluate(
     _write_parquet(pd.concat(genes), out / "genes.parquet")
     card.write(out / "card.json")
     return card
+
+
+def _primary(declared: str) -> str:
+    """The declared metric by its name on the card ("gene recovery share" is understood)."""
+    name = declared.strip().lower().removeprefix("gene ").replace(" ", "_")
+    if name not in METRICS:
+        raise StainglassError(
+            "evaluation settings", f"no metric is called {declared!r}", f"Choose one of {', '.join(METRICS)}"
+        )
+    return name
 
 
 def _check(held_out: Tissue, train: Tissue, other: Tissue | None, settings: EvaluationSettings) -> None:
@@ -164,6 +175,7 @@ def _absent_judges(records: tuple[JudgeRecord, ...], settings: EvaluationSetting
 
 
 def _card(
+    primary: str,
     held_out: Tissue,
     other: Tissue | None,
     settings: EvaluationSettings,
@@ -179,7 +191,7 @@ def _card(
             f"{settings.n} windows a subject were asked for; the smallest tissue has {n}, so all have {n}"
         )
     return Card(
-        primary=settings.primary,
+        primary=primary,
         split=settings.split,
         answers=answers,
         trained_on=settings.trained_on,

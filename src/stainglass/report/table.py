@@ -1,0 +1,99 @@
+"""The card as a table: one line a metric and judge, one column a subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stainglass.evaluation.card import SUBJECTS, Card, Row
+from stainglass.report.words import ARROWS, FAMILIES, METRICS, Words
+
+COLUMNS = ("generated", *(name for name in SUBJECTS if name != "generated"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure: text, its interval, and what stands behind it when pointed at."""
+
+    text: str
+    interval: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric by one judge."""
+
+    title: str
+    meaning: str
+    judge: str
+    arrow: str
+    cells: tuple[Cell, ...]
+    note: str
+    primary: bool
+
+
+@dataclass(frozen=True)
+class Family:
+    """The lines that answer one question."""
+
+    question: str
+    about: str
+    lines: tuple[Line, ...]
+
+
+def card_table(card: Card, split: str) -> tuple[Family, ...]:
+    """The card's rows of a split, sorted into questions; families without rows are left out."""
+    rows = [row for row in card.rows if row.split == split]
+    known = {metric for *_, metrics in FAMILIES for metric in metrics}
+    rest = tuple(dict.fromkeys(row.metric for row in rows if row.metric not in known))
+    found = []
+    for question, about, metrics in (*FAMILIES, ("Further figures", "", rest)):
+        lines = [line for metric in metrics for line in _lines(card, rows, metric)]
+        if lines:
+            found.append(Family(question, about, tuple(lines)))
+    return tuple(found)
+
+
+def _lines(card: Card, rows: list[Row], metric: str) -> list[Line]:
+    mine = [row for row in rows if row.metric == metric]
+    words = METRICS.get(metric, Words(metric, ""))
+    lines = []
+    for judge in dict.fromkeys(row.features for row in mine):
+        by_subject = {row.subject: row for row in mine if row.features == judge}
+        first = next(iter(by_subject.values()))
+        title = f"FD-{judge}" if metric == "fd" else words.title
+        cells = tuple(_cell(by_subject.get(name), metric) for name in COLUMNS)
+        reasons = {row.why for row in by_subject.values() if row.why and row.value is None}
+        note = (
+            reasons.pop() if len(reasons) == 1 and all(r.value is None for r in by_subject.values()) else ""
+        )
+        lines.append(
+            Line(title, words.meaning, judge or "", ARROWS[first.better], cells, note, metric == card.primary)
+        )
+    return lines
+
+
+def _cell(row: Row | None, metric: str) -> Cell:
+    if row is None:
+        return Cell("")
+    behind = f"{row.on}; n = {row.n}" + (f", {row.seeds} noise seeds" if row.seeds else "")
+    behind += "".join(
+        f"; {text}" for text in (row.interval and f"95 % interval: {row.interval}", row.why) if text
+    )
+    if row.value is None:
+        return Cell("–", "", behind)
+    share = metric.endswith("_share") or metric in ("copy_rate", "coverage", "precision", "recall")
+    interval = ""
+    if row.low is not None and row.high is not None:
+        interval = f"{short(row.low, share)} … {short(row.high, share)}"
+    return Cell(short(row.value, share), interval, behind)
+
+
+def short(value: float, share: bool = False) -> str:
+    """Three significant figures, or a whole percentage."""
+    if share:
+        return f"{value:.0%}".replace("%", " %")
+    if value != 0 and (abs(value) < 0.001 or abs(value) >= 10000):
+        return f"{value:.1e}"
+    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}"
+    return text.replace("-", "−")

@@ -1,0 +1,117 @@
+"""What the card's figures mean, in a pathologist's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Words:
+    """A metric's name and one sentence about it."""
+
+    title: str
+    meaning: str
+
+
+SUBJECTS: dict[str, Words] = {
+    "floor": Words("real", "Real tissue of the same section against itself: the best any painter could do."),
+    "reconstruction": Words(
+        "reconstruction", "Real windows through the autoencoder and back: the ceiling of this model."
+    ),
+    "generated": Words("generated", "Painted from each window's own spots."),
+    "retrieval": Words(
+        "retrieval", "No painting at all: the real training window with the most similar expression."
+    ),
+    "bulk": Words("section mean", "Every spot is given the section's mean expression: genes without place."),
+    "shuffled": Words("shuffled", "Same noise, but the spots of another, distant place."),
+    "unconditional": Words("no genes", "Same noise, told nothing."),
+    "mean_image": Words("mean image", "One flat average picture, everywhere."),
+    "train": Words("training tissue", "Real windows the model was trained on."),
+    "other_patient": Words("other patient", "Real windows of another patient."),
+}
+
+METRICS: dict[str, Words] = {
+    "recovery": Words(
+        "Gene recovery (r)",
+        "How well the expression measured in a spot can be read from its picture. The reader learned on real "
+        "training tissue only; 0 is nothing, and real windows are the ceiling.",
+    ),
+    "recovery_share": Words(
+        "Share of real recovery", "Gene recovery as a share of what the real windows give."
+    ),
+    "recovery_gain": Words(
+        "Gain in gene recovery",
+        "Recovery from the generated windows minus recovery from the control in this column. Above zero, with "
+        "its whole interval: the right genes mattered.",
+    ),
+    "cell_types": Words("Cell types (r)", "As gene recovery, for the shares of cell types in a spot."),
+    "cell_types_share": Words("Share of real cell types", "As a share of what the real windows give."),
+    "cell_types_gain": Words("Gain in cell types", "Generated minus the control in this column."),
+    "ssim": Words(
+        "SSIM", "Pixel structure shared with the real window. A flat colour scores well: never read it alone."
+    ),
+    "ssim_gain": Words("Gain in SSIM", "Generated over the control in this column."),
+    "lpips": Words("LPIPS", "Perceived difference from the real window of the same place."),
+    "lpips_gain": Words("Gain in LPIPS", "How much nearer than the control in this column."),
+    "cosine": Words(
+        "Cosine of features", "Likeness to the real window in the eyes of a network; 0 is unrelated tissue."
+    ),
+    "cosine_gain": Words("Gain in cosine", "Generated over the control in this column."),
+    "kid": Words("KID", "Distance between the two collections of windows; fair at small numbers."),
+    "fid": Words("FID", "Distance between the two collections in the eyes of the 2015 Inception network."),
+    "fd": Words("FD", "Fréchet distance between the two collections; too large when windows are few."),
+    "precision": Words("Precision", "Share of pictures that could be real tissue."),
+    "recall": Words("Recall", "Share of real tissue the pictures could show."),
+    "density": Words(
+        "Density", "How deep inside real tissue's range the pictures lie; about 1 for real tissue."
+    ),
+    "coverage": Words("Coverage", "Share of real windows with a picture near: low when variety is lost."),
+    "nuclei_density": Words("Nuclei per area (r)", "Do nuclei crowd where they crowd in the real windows?"),
+    "nuclei_density_gain": Words("Gain in nuclei per area", "Generated over the control in this column."),
+    "nuclei_area": Words("Nuclear area (r)", "Does the share of nuclear area follow the real windows?"),
+    "nuclei_area_gain": Words("Gain in nuclear area", "Generated over the control in this column."),
+    "optical_density": Words("Stain density (r)", "Does darkness follow the real windows?"),
+    "optical_density_gain": Words("Gain in stain density", "Generated over the control in this column."),
+    "nuclei_density_ratio": Words("Nuclei, times real", "Nuclei per mm² over the real windows'; 1 is right."),
+    "nearest_train": Words("Nearest training window", "Distance in feature space; 0 is a copy."),
+    "copy_rate": Words(
+        "Copy rate",
+        "Share nearer to a training window than 1 in 100 real held-out windows. Training tissue and "
+        "retrieval are copies: they must show near 100 %.",
+    ),
+}
+
+FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "Do the genes drive the picture?",
+        "Expression and cell types read back from pictures.",
+        ("recovery", "recovery_share", "recovery_gain", "cell_types", "cell_types_share", "cell_types_gain"),
+    ),
+    (
+        "Is the right tissue in the right place?",
+        "Each picture beside the real window of the same spot.",
+        (
+            "nuclei_density",
+            "nuclei_density_gain",
+            "nuclei_area",
+            "nuclei_area_gain",
+            "optical_density",
+            "optical_density_gain",
+            "cosine",
+            "cosine_gain",
+            "lpips",
+            "lpips_gain",
+            "ssim",
+            "ssim_gain",
+        ),
+    ),
+    (
+        "Does it look like this tissue at all?",
+        "All pictures together beside all real windows together.",
+        ("kid", "fid", "fd", "precision", "recall", "density", "coverage", "nuclei_density_ratio"),
+    ),
+    ("Is it copied?", "Nearness to the training windows.", ("copy_rate", "nearest_train")),
+)
+"""The card's sections: question, what is compared, metrics."""
+
+ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better", "neither": "no better direction"}
