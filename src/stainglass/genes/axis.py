@@ -124,7 +124,9 @@ def map_genes(names: Sequence[str], ids: Sequence[str] | None, where: str) -> Ma
         When there is no gene, or ``ids`` and ``names`` differ in length.
     """
     if not names:
-        raise StainglassError(where, "the matrix has no genes", "Check that the feature file belongs to the matrix")
+        raise StainglassError(
+            where, "the matrix has no genes", "Check that the feature file belongs to the matrix"
+        )
     if ids is not None and len(ids) != len(names):
         raise StainglassError(
             where, f"{len(names)} gene names but {len(ids)} gene ids", "Check that the feature file is whole"

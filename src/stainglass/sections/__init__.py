@@ -21,7 +21,15 @@ _HOME = {
     "simulate_cohort": "simulate.cohort",
 }
 
-__all__ = ["Section", "SectionSource", "Slide", "open_slide", "read_section", "read_sections", "simulate_cohort"]
+__all__ = [
+    "Section",
+    "SectionSource",
+    "Slide",
+    "open_slide",
+    "read_section",
+    "read_sections",
+    "simulate_cohort",
+]
 
 
 def __getattr__(name: str) -> Any:

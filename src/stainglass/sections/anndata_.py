@@ -1,7 +1,9 @@
 """Sections that come as AnnData: an ``.h5ad`` or ``.zarr`` file, or an object in memory.
 
-Read are ``obsm["spatial"]`` (x, y of centres in full-resolution px, as scanpy and squidpy keep them), raw counts
-from ``layers["counts"]``, ``X`` or ``raw``, and ``uns["spatial"]`` with images and scale factors when it is there.
+Read are ``obsm["spatial"]`` (x, y of centres in full-resolution px, as scanpy and squidpy keep them), raw
+counts
+from ``layers["counts"]``, ``X`` or ``raw``, and ``uns["spatial"]`` with images and scale factors when it is
+there.
 """
 
 from __future__ import annotations
@@ -41,13 +43,20 @@ def is_anndata(path: Path) -> bool:
 
 
 def read_anndata_file(
-    path: Path, *, id: str | None = None, patient: str | None = None, slide: Path | None = None, mpp: float | None = None
+    path: Path,
+    *,
+    id: str | None = None,
+    patient: str | None = None,
+    slide: Path | None = None,
+    mpp: float | None = None,
 ) -> Section:
     """Read an ``.h5ad`` or ``.zarr`` file (see `read_anndata`)."""
     try:
         spots = anndata.read_zarr(path) if path.is_dir() else anndata.read_h5ad(path)
     except Exception as error:  # what a broken store raises depends on the byte that broke
-        raise StainglassError(path, f"not a readable AnnData ({error})", "Write it again with anndata ≥ 0.8") from error
+        raise StainglassError(
+            path, f"not a readable AnnData ({error})", "Write it again with anndata ≥ 0.8"
+        ) from error
     name = path.resolve().name.split(".")[0]
     return read_anndata(spots, id=id or name, patient=patient, slide=slide, mpp=mpp, where=path)
 
@@ -72,7 +81,8 @@ def read_anndata(
     slide
         The full-resolution slide; without it the image in ``uns["spatial"]`` is used.
     mpp
-        µm per full-resolution px; needed unless the spots carry a Visium lattice or the slide's metadata tell.
+        µm per full-resolution px; needed unless the spots carry a Visium lattice or the slide's metadata
+        tell.
     where
         The file, for errors.
     """
@@ -81,9 +91,11 @@ def read_anndata(
     library = _library(spots)
     factors = dict(library.get("scalefactors", {}))
     opened, scale, notices = _slide(library, factors, slide, told)
-    hexagonal = "array_row" in places and lattice_kind(
-        places["array_row"].to_numpy(np.int64), places["array_col"].to_numpy(np.int64)
-    ) == HEX
+    hexagonal = (
+        "array_row" in places
+        and lattice_kind(places["array_row"].to_numpy(np.int64), places["array_col"].to_numpy(np.int64))
+        == HEX
+    )
     diameter, notice = _diameter_um(spots, factors, hexagonal, mpp)
     types = spots.obsm.get("cell_types")
     return assemble(
@@ -125,7 +137,11 @@ def _places(spots: anndata.AnnData, told: str) -> pd.DataFrame:
 def _library(spots: anndata.AnnData) -> dict[str, Any]:
     """The first library of ``uns["spatial"]``; a section has one."""
     spatial = spots.uns.get("spatial", {})
-    return next((value for value in spatial.values() if isinstance(value, dict)), {}) if isinstance(spatial, dict) else {}
+    return (
+        next((value for value in spatial.values() if isinstance(value, dict)), {})
+        if isinstance(spatial, dict)
+        else {}
+    )
 
 
 def _slide(
@@ -137,10 +153,14 @@ def _slide(
     for key in ("hires", "lowres"):
         factor = factors.get(f"tissue_{key}_scalef")
         if key in images and factor is not None:
-            notice = f"no full-resolution slide was given: the {key} image stands for it and shows no single cells"
+            notice = (
+                f"no full-resolution slide was given: the {key} image stands for it and shows no single cells"
+            )
             return ArraySlide(np.asarray(images[key]), Path(told)), float(factor), [notice]
     raise StainglassError(
-        told, 'no slide, and no image with its scale factor in uns["spatial"]', "Pass slide= with the full-resolution slide"
+        told,
+        'no slide, and no image with its scale factor in uns["spatial"]',
+        "Pass slide= with the full-resolution slide",
     )
 
 
@@ -164,7 +184,9 @@ def _patient(spots: anndata.AnnData) -> str | None:
 
 
 def _counts(spots: anndata.AnnData, told: str) -> Counts:
-    """The first of ``layers["counts"]``, ``X``, ``raw`` that holds raw counts; else the error about the first."""
+    """The first of ``layers["counts"]``, ``X``, ``raw`` that holds raw counts; else the error about
+    the first.
+    """
     places = []
     if "counts" in spots.layers:
         places.append((spots.layers["counts"], spots.var))

@@ -71,12 +71,15 @@ def assemble(raw: Raw) -> Section:
     Raises
     ------
     StainglassError
-        For counts that are no counts, barcodes that match nothing, an unknown or contradictory scale, no spot on
+        For counts that are no counts, barcodes that match nothing, an unknown or contradictory scale, no
+        spot on
         the tissue.
     """
     places = _checked_places(raw)
     counts, notices = _join(raw, places)
-    genes = map_genes(list(raw.counts.names), None if raw.counts.ids is None else list(raw.counts.ids), raw.where)
+    genes = map_genes(
+        list(raw.counts.names), None if raw.counts.ids is None else list(raw.counts.ids), raw.where
+    )
     counts = genes.collapse(counts)
     gene_notice = genes.notice()
     lattice, lattice_notices = _lattice(raw, places)
@@ -98,7 +101,9 @@ def assemble(raw: Raw) -> Section:
             "Check that slide, positions and counts belong to the same section",
         )
     notices += _drop_notices(obs)
-    spots = AnnData(X=counts, obs=obs, var=pd.DataFrame({"symbol": genes.axis.symbols}, index=list(genes.axis.ids)))
+    spots = AnnData(
+        X=counts, obs=obs, var=pd.DataFrame({"symbol": genes.axis.symbols}, index=list(genes.axis.ids))
+    )
     spots.obsm["spatial"] = places[["x_px", "y_px"]].to_numpy(np.float64)
     if raw.cell_types is not None:
         spots.obsm["cell_types"] = raw.cell_types.reindex(spots.obs_names).astype(np.float64)
@@ -112,7 +117,13 @@ def assemble(raw: Raw) -> Section:
         mpp_source=scale.source,
         spot_diameter_um=raw.spot_diameter_um,
         spot_pitch_um=raw.spot_pitch_um,
-        notices=(*raw.notices, *([gene_notice] if gene_notice else []), *notices, *lattice_notices, *scale.notices),
+        notices=(
+            *raw.notices,
+            *([gene_notice] if gene_notice else []),
+            *notices,
+            *lattice_notices,
+            *scale.notices,
+        ),
         inputs=input_hashes([*raw.files, raw.slide.path]),
         genes_unmapped=genes.unmapped,
     )
@@ -146,12 +157,16 @@ def _join(raw: Raw, places: pd.DataFrame) -> tuple[csr_matrix, list[str]]:
         )
     if barcodes.has_duplicates:
         raise StainglassError(
-            raw.where, f"barcode {barcodes[barcodes.duplicated()][0]} stands twice in the matrix", "Check the matrix"
+            raw.where,
+            f"barcode {barcodes[barcodes.duplicated()][0]} stands twice in the matrix",
+            "Check the matrix",
         )
     row = barcodes.get_indexer(places.index)
     if (row < 0).all():
         # Some tools cut the "-1" that Space Ranger appends.
-        row = barcodes.str.replace(r"-\d+$", "", regex=True).get_indexer(places.index.str.replace(r"-\d+$", "", regex=True))
+        row = barcodes.str.replace(r"-\d+$", "", regex=True).get_indexer(
+            places.index.str.replace(r"-\d+$", "", regex=True)
+        )
     found = row >= 0
     if not found.any():
         raise StainglassError(
@@ -164,7 +179,9 @@ def _join(raw: Raw, places: pd.DataFrame) -> tuple[csr_matrix, list[str]]:
         shape=(len(places), len(barcodes)),
     )
     lost = len(barcodes) - int(found.sum())
-    notices = [f"{lost} of {len(barcodes)} rows of counts have no position and cannot be placed"] if lost else []
+    notices = (
+        [f"{lost} of {len(barcodes)} rows of counts have no position and cannot be placed"] if lost else []
+    )
     return csr_matrix(selector @ counts), notices
 
 
@@ -177,10 +194,12 @@ def _lattice(raw: Raw, places: pd.DataFrame) -> tuple[float | None, tuple[str, .
     return lattice_claim(fit, raw.spot_pitch_um, raw.where)
 
 
-def _obs(raw: Raw, places: pd.DataFrame, depth: NDArray[np.float32]) -> pd.DataFrame:
+def _obs(raw: Raw, places: pd.DataFrame, depth: NDArray[Any]) -> pd.DataFrame:
     """The spots' table; every spot that is not used says why."""
     height, width = (side / raw.slide_scale for side in raw.slide.size_px_yx)
-    inside = places["x_px"].between(0, width, inclusive="left") & places["y_px"].between(0, height, inclusive="left")
+    inside = places["x_px"].between(0, width, inclusive="left") & places["y_px"].between(
+        0, height, inclusive="left"
+    )
     in_tissue = places["in_tissue"].to_numpy(np.bool_)
     why = np.select(
         [~inside.to_numpy(), ~in_tissue, depth == 0], [OUTSIDE_IMAGE, OUTSIDE_TISSUE, NO_COUNTS], default=""
@@ -200,13 +219,16 @@ def _obs(raw: Raw, places: pd.DataFrame, depth: NDArray[np.float32]) -> pd.DataF
 
 
 def _require_right_slide(raw: Raw, obs: pd.DataFrame) -> None:
-    """Most of the tissue outside the image means another image (hires for the full resolution), not odd spots."""
+    """Most of the tissue outside the image means another image (hires for the full resolution), not
+    odd spots.
+    """
     outside = int((obs["in_tissue"] & (obs["why_dropped"] == OUTSIDE_IMAGE)).sum())
     if outside > 0.5 * max(int(obs["in_tissue"].sum()), 1):
         height, width = raw.slide.size_px_yx
         raise StainglassError(
             raw.slide.path,
-            f"{outside} of {int(obs['in_tissue'].sum())} spots on tissue lie outside this image of {width} × {height} px",
+            f"{outside} of {int(obs['in_tissue'].sum())} spots on tissue lie outside this "
+            f"image of {width} × {height} px",
             "Give the full-resolution slide that the positions refer to",
         )
 

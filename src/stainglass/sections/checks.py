@@ -28,7 +28,9 @@ class Scale:
     notices: tuple[str, ...]
 
 
-def lattice_claim(fit: LatticeFit | None, pitch_um: float, where: str | Path) -> tuple[float | None, tuple[str, ...]]:
+def lattice_claim(
+    fit: LatticeFit | None, pitch_um: float, where: str | Path
+) -> tuple[float | None, tuple[str, ...]]:
     """µm/px of a lattice fit when the spots really lie on the lattice.
 
     Raises
@@ -41,7 +43,8 @@ def lattice_claim(fit: LatticeFit | None, pitch_um: float, where: str | Path) ->
     if fit.residual_um > MAX_RESIDUAL * pitch_um or fit.anisotropy > 1 + 2 * AGREEMENT:
         raise StainglassError(
             where,
-            f"the spots do not lie on the array's lattice (off by {fit.residual_um:.0f} µm in the mean of a pitch of "
+            f"the spots do not lie on the array's lattice (off by {fit.residual_um:.0f} µm "
+            "in the mean of a pitch of "
             f"{pitch_um:g} µm; the axes differ by a factor of {fit.anisotropy:.2f})",
             "Check that positions and array coordinates belong to the same section",
         )
@@ -49,7 +52,9 @@ def lattice_claim(fit: LatticeFit | None, pitch_um: float, where: str | Path) ->
     if fit.mirrored:
         notices.append("the array is mirrored on the slide: check the proof image")
     if fit.anisotropy > 1 + AGREEMENT / 2:
-        notices.append(f"pixels are not square: the lattice is stretched by {fit.anisotropy - 1:.1%} along one axis")
+        notices.append(
+            f"pixels are not square: the lattice is stretched by {fit.anisotropy - 1:.1%} along one axis"
+        )
     return fit.mpp, tuple(notices)
 
 
@@ -94,7 +99,9 @@ def decide_mpp(
     known = {source: float(value) for source, value in named.items() if value is not None}
     for source, value in known.items():
         if not np.isfinite(value) or value <= 0:
-            raise StainglassError(where, f"{value} µm/px from {source} is no scale", "Pass --mpp with the µm per px")
+            raise StainglassError(
+                where, f"{value} µm/px from {source} is no scale", "Pass --mpp with the µm per px"
+            )
     bound = tuple(um / diameter_px for um in diameter_range_um) if diameter_px else None
     if not known:
         raise _no_scale(where, bound)
@@ -105,14 +112,20 @@ def decide_mpp(
             finding = f"{source} gives {mpp:.4g} µm/px but {other} gives {value:.4g}"
             if explicit is None:
                 raise StainglassError(
-                    where, finding, f"Pass --mpp {mpp:.4g} or --mpp {value:.4g}, whichever the microscope's record confirms"
+                    where,
+                    finding,
+                    f"Pass --mpp {mpp:.4g} or --mpp {value:.4g}, whichever the microscope's record confirms",
                 )
             notices.append(f"{finding}; {source} was taken")
     if bound is not None and not bound[0] * (1 - AGREEMENT) <= mpp <= bound[1] * (1 + AGREEMENT):
-        finding = f"{source} gives {mpp:.4g} µm/px but the spot diameter allows {bound[0]:.4g} to {bound[1]:.4g}"
+        finding = (
+            f"{source} gives {mpp:.4g} µm/px but the spot diameter allows {bound[0]:.4g} to {bound[1]:.4g}"
+        )
         if explicit is None:
             raise StainglassError(
-                where, finding, f"Check the scale file, or pass --mpp {mpp:.4g} if the microscope's record confirms it"
+                where,
+                finding,
+                f"Check the scale file, or pass --mpp {mpp:.4g} if the microscope's record confirms it",
             )
         notices.append(f"{finding}; {source} was taken")
     if len(known) == 1:

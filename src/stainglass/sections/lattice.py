@@ -50,7 +50,9 @@ def lattice_kind(row: NDArray[np.int64], column: NDArray[np.int64]) -> str:
     return HEX if len(parity) > 1 and np.all(parity == parity[0]) else SQUARE
 
 
-def lattice_um(row: NDArray[np.int64], column: NDArray[np.int64], pitch_um: float, kind: str) -> NDArray[np.float64]:
+def lattice_um(
+    row: NDArray[np.int64], column: NDArray[np.int64], pitch_um: float, kind: str
+) -> NDArray[np.float64]:
     """Places (x, y) in µm of an array's spots, (n, 2); a hex column is half a pitch, a hex row √3/2 of it."""
     step_x, step_y = (pitch_um / 2, pitch_um * np.sqrt(3) / 2) if kind == HEX else (pitch_um, pitch_um)
     return np.stack([np.asarray(column) * step_x, np.asarray(row) * step_y], axis=1).astype(np.float64)
@@ -104,6 +106,6 @@ def fit_lattice(
 def _least_squares(
     design: NDArray[np.float64], xy_px: NDArray[np.float64], kept: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    solution = np.linalg.lstsq(design[kept], xy_px[kept], rcond=None)[0]
-    away = np.linalg.norm(design @ solution - xy_px, axis=1)
+    solution = np.asarray(np.linalg.lstsq(design[kept], xy_px[kept], rcond=None)[0], dtype=np.float64)
+    away = np.asarray(np.linalg.norm(design @ solution - xy_px, axis=1), dtype=np.float64)
     return solution, away

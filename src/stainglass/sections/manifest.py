@@ -17,7 +17,8 @@ KNOWN = (*NEEDED, "slide", "mpp", "kind", "section")
 
 
 def read_manifest(path: Path) -> list[SectionSource]:
-    """Read a CSV (or TSV) with columns ``id``, ``patient``, ``path`` and optionally ``slide``, ``mpp``, ``kind``, ``section``.
+    """Read a CSV (or TSV) with columns ``id``, ``patient``, ``path`` and optionally ``slide``, ``mpp``,
+    ``kind``, ``section``.
 
     Any other column is a group of the section. Relative paths are taken from the manifest's folder.
 
@@ -33,10 +34,14 @@ def read_manifest(path: Path) -> list[SectionSource]:
             reader.fieldnames = columns
             rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise StainglassError(path, f"not a readable manifest ({error})", "Write it as CSV in UTF-8") from error
+        raise StainglassError(
+            path, f"not a readable manifest ({error})", "Write it as CSV in UTF-8"
+        ) from error
     missing = [column for column in NEEDED if column not in columns]
     if missing:
-        raise StainglassError(path, f"no column {', '.join(missing)}", f"Give the columns {', '.join(NEEDED)}")
+        raise StainglassError(
+            path, f"no column {', '.join(missing)}", f"Give the columns {', '.join(NEEDED)}"
+        )
     if not rows:
         raise StainglassError(path, "the manifest has no rows", "Give one row a section")
     seen: dict[str, int] = {}
@@ -45,7 +50,9 @@ def read_manifest(path: Path) -> list[SectionSource]:
         source = _source(path, number, row)
         if source.id in seen:
             raise StainglassError(
-                path, f"id {source.id} stands twice (lines {seen[source.id]} and {number})", "Give every section its own id"
+                path,
+                f"id {source.id} stands twice (lines {seen[source.id]} and {number})",
+                "Give every section its own id",
             )
         seen[source.id] = number
         sources.append(source)
@@ -81,7 +88,9 @@ def _source(manifest: Path, number: int, row: dict[str, str]) -> SectionSource:
 def _resolved(manifest: Path, text: str, where: str) -> Path:
     path = manifest.parent / Path(text).expanduser()
     if not path.exists():
-        raise StainglassError(where, f"{path} does not exist", "Give the path from the manifest's folder, or in full")
+        raise StainglassError(
+            where, f"{path} does not exist", "Give the path from the manifest's folder, or in full"
+        )
     return path
 
 
@@ -93,5 +102,9 @@ def _mpp(text: str, where: str) -> float | None:
     except ValueError:
         value = float("nan")
     if not value > 0:
-        raise StainglassError(where, f"mpp {text!r} is not a number above zero", "Give µm per full-resolution px, or leave it empty")
+        raise StainglassError(
+            where,
+            f"mpp {text!r} is not a number above zero",
+            "Give µm per full-resolution px, or leave it empty",
+        )
     return value

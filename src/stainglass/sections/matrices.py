@@ -53,9 +53,11 @@ def read_tenx_h5(path: Path) -> TenxMatrix:
                 raise StainglassError(path, "no 10x matrix in this HDF5 file", "Give *_feature_bc_matrix.h5")
             features = group.get("features", group)
             shape = group["shape"][:]
-            # Stored by barcode: what is compressed columns (genes × barcodes) for 10x is compressed rows for us.
+            # Stored by barcode: what is compressed columns (genes × barcodes) for 10x is compressed rows
+            # for us.
             matrix = csr_matrix(
-                (group["data"][:], group["indices"][:], group["indptr"][:]), shape=(int(shape[1]), int(shape[0]))
+                (group["data"][:], group["indices"][:], group["indptr"][:]),
+                shape=(int(shape[1]), int(shape[0])),
             )
             barcodes = _text(group["barcodes"])
             names = _text(features["name" if "name" in features else "gene_names"])
@@ -83,7 +85,9 @@ def read_mtx(matrix_file: Path) -> TenxMatrix:
         features = _rows(features_file)
     except (OSError, EOFError, ValueError, StopIteration, OverflowError) as error:
         raise StainglassError(
-            matrix_file, f"the matrix is cut short or damaged ({error})", "Copy the folder again and compare its sizes"
+            matrix_file,
+            f"the matrix is cut short or damaged ({error})",
+            "Copy the folder again and compare its sizes",
         ) from error
     if matrix.shape == (len(features), len(barcodes)):
         matrix = csr_matrix(matrix.T)
@@ -130,6 +134,8 @@ def _genes_only(
         return TenxMatrix(Counts(matrix, barcodes, names, ids), files, 0)
     kept = np.flatnonzero([kind == GENES for kind in kinds])
     if not len(kept):
-        raise StainglassError(files[0], "the matrix holds no gene expression", "Give the gene expression matrix")
+        raise StainglassError(
+            files[0], "the matrix holds no gene expression", "Give the gene expression matrix"
+        )
     counts = Counts(matrix[:, kept], barcodes, [names[i] for i in kept], [ids[i] for i in kept])
     return TenxMatrix(counts, files, len(kinds) - len(kept))

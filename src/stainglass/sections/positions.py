@@ -1,4 +1,6 @@
-"""Space Ranger's spot positions, told by their content: the file's name and header changed between versions."""
+"""Space Ranger's spot positions, told by their content: the file's name and header changed between
+versions.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def read_positions(path: Path) -> pd.DataFrame:
 
     Returns
     -------
-    One row a spot, index barcode: ``x_px``, ``y_px`` (centre, full-resolution px), ``in_tissue``, ``array_row``,
+    One row a spot, index barcode: ``x_px``, ``y_px`` (centre, full-resolution px), ``in_tissue``,
+    ``array_row``,
     ``array_col``.
     """
     try:
@@ -73,4 +76,6 @@ def read_positions(path: Path) -> pd.DataFrame:
             index=table["barcode"].astype(str).to_numpy(),
         )
     except (OSError, EOFError, ValueError, KeyError) as error:
-        raise StainglassError(path, f"not a readable positions file ({error})", "Copy the file again") from error
+        raise StainglassError(
+            path, f"not a readable positions file ({error})", "Copy the file again"
+        ) from error

@@ -63,7 +63,8 @@ def kind_of(path: Path) -> str:
         return "spaceranger"
     raise StainglassError(
         path,
-        "no section found: neither a Space Ranger folder (a matrix and a positions file), nor counts/ and spots/ of "
+        "no section found: neither a Space Ranger folder (a matrix and a positions file), "
+        "nor counts/ and spots/ of "
         "an ST array, nor an AnnData",
         "Give the folder that Space Ranger wrote (or its outs/), an ST folder, or an .h5ad or .zarr file",
     )
@@ -84,7 +85,8 @@ def read_section(
     Parameters
     ----------
     path
-        A Space Ranger folder (or its ``outs``), an ST folder, an ``.h5ad`` or ``.zarr`` file, or an AnnData in memory.
+        A Space Ranger folder (or its ``outs``), an ST folder, an ``.h5ad`` or ``.zarr`` file, or an AnnData
+        in memory.
     id
         Name of the section; by default the name of the folder or file.
     patient
@@ -132,12 +134,15 @@ def _only(folder: Path, section: str | None) -> str:
     if len(ids) == 1:
         return ids[0]
     raise StainglassError(
-        folder, f"{len(ids)} sections with an image ({', '.join(ids[:8])})", "Say which one with section=, or read them all"
+        folder,
+        f"{len(ids)} sections with an image ({', '.join(ids[:8])})",
+        "Say which one with section=, or read them all",
     )
 
 
 def read_sections(path: str | Path) -> list[SectionSource]:
-    """List the sections of a manifest (CSV), an ST folder, or a folder of Space Ranger folders and AnnData files.
+    """List the sections of a manifest (CSV), an ST folder, or a folder of Space Ranger folders and AnnData
+    files.
 
     Nothing is opened until a source's ``read()`` is called.
 
@@ -155,7 +160,9 @@ def read_sections(path: str | Path) -> list[SectionSource]:
         raise StainglassError(path, "no such file or folder", "Check the path")
     sources = _sources_of_folder(path) if path.is_dir() else [_source(path)]
     if not sources:
-        raise StainglassError(path, "no section in this folder", "Give a manifest.csv or the folder of a section")
+        raise StainglassError(
+            path, "no section in this folder", "Give a manifest.csv or the folder of a section"
+        )
     return sources
 
 
@@ -170,7 +177,11 @@ def _sources_of_folder(path: Path) -> list[SectionSource]:
         return [_source(path)]
     if (path / "manifest.csv").is_file():
         return read_sections(path / "manifest.csv")
-    return [_source(child) for child in sorted(path.iterdir()) if not child.name.startswith(".") and _readable(child)]
+    return [
+        _source(child)
+        for child in sorted(path.iterdir())
+        if not child.name.startswith(".") and _readable(child)
+    ]
 
 
 def _st_ids(path: Path) -> list[str]:
@@ -189,7 +200,9 @@ def _readable(path: Path) -> bool:
 def _st_source(folder: Path, section: str) -> SectionSource:
     from stainglass.sections.st import patient_of
 
-    return SectionSource(section, patient_of(section), {}, lambda: read_section(folder, kind="st", section=section))
+    return SectionSource(
+        section, patient_of(section), {}, lambda: read_section(folder, kind="st", section=section)
+    )
 
 
 def _source(path: Path) -> SectionSource:

@@ -29,9 +29,11 @@ class Section:
         Names; sections of one patient never stand on both sides of a split.
     spots
         Every spot of the input. ``X``: raw counts, float32 csr (spots × genes). ``obs`` (index: barcode):
-        ``array_row``, ``array_col`` (-1 when not known), ``in_tissue``, ``used`` (bool), ``why_dropped`` ("" when
+        ``array_row``, ``array_col`` (-1 when not known), ``in_tissue``, ``used`` (bool), ``why_dropped``
+        ("" when
         used), ``diameter_um``. ``obsm["spatial"]``: centres (x, y) in full-resolution px of the source slide.
-        ``obsm["cell_types"]`` (shares, a DataFrame) when the input brings them. ``var`` (index: Ensembl id): ``symbol``.
+        ``obsm["cell_types"]`` (shares, a DataFrame) when the input brings them. ``var`` (index: Ensembl
+        id): ``symbol``.
     slide
         The opened image.
     slide_scale
@@ -47,7 +49,8 @@ class Section:
     notices
         Findings that did not stop reading, one sentence each.
     inputs
-        File → hash (``files.sha256_of``; above 64 MiB, of the size and the first and last MiB, marked ``quick-``).
+        File → hash (``files.sha256_of``; above 64 MiB, of the size and the first and last MiB, marked
+        ``quick-``).
     genes_unmapped
         Gene names that are not in the gene table; kept on the axis as ``symbol:NAME``.
     """

@@ -76,7 +76,9 @@ class Slide(ABC):
         y0, x0 = max(top, 0), max(left, 0)
         y1, x1 = min(top + height, rows), min(left + width, columns)
         if y1 > y0 and x1 > x0:
-            region[y0 - top : y1 - top, x0 - left : x1 - left] = self._read_inside(y0, x0, y1 - y0, x1 - x0, level)
+            region[y0 - top : y1 - top, x0 - left : x1 - left] = self._read_inside(
+                y0, x0, y1 - y0, x1 - x0, level
+            )
         return region
 
     def thumbnail(self, longest_px: int) -> NDArray[np.uint8]:
@@ -111,7 +113,7 @@ class Slide(ABC):
     def _reopen(self) -> None:
         """Open the file anew."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (an image in memory has nothing to close)
         """Let go of the file; reading afterwards is an error."""
 
     def __enter__(self) -> Slide:

@@ -22,7 +22,9 @@ from stainglass.sections.slides import Slide, open_slide
 SPOT_DIAMETER_UM = 55.0
 SPOT_PITCH_UM = 100.0
 DIAMETER_RANGE_UM = (55.0, 75.0)
-"""What ``spot_diameter_fullres`` stands for: 65 µm in Space Ranger 1, 70 µm in CytAssist runs, never quite the spot."""
+"""What ``spot_diameter_fullres`` stands for: 65 µm in Space Ranger 1, 70 µm in CytAssist runs, never
+quite the spot.
+"""
 
 # name in the file, key of its scale, what it is called
 IMAGES = (
@@ -68,15 +70,21 @@ def _matrices(files: list[Path]) -> list[Path]:
     """Matrices, the filtered before the raw, HDF5 before Matrix Market."""
     h5 = [file for file in files if file.suffix == ".h5" and is_tenx_h5(file)]
     mtx = [file for file in files if file.name.endswith(("matrix.mtx", "matrix.mtx.gz"))]
-    return sorted(h5 + mtx, key=lambda file: ("raw" in f"{file.parent.name}/{file.name}", file.suffix != ".h5"))
+    return sorted(
+        h5 + mtx, key=lambda file: ("raw" in f"{file.parent.name}/{file.name}", file.suffix != ".h5")
+    )
 
 
 def _find(path: Path) -> _Files:
     files = _listing(path)
     matrices = _matrices(files)
     if not matrices:
-        raise StainglassError(path, "no *_feature_bc_matrix (h5 or mtx folder) here", "Give the folder Space Ranger wrote")
-    filtered = [file for file in matrices if "filtered" in str(file.relative_to(path)) and file.suffix == ".h5"]
+        raise StainglassError(
+            path, "no *_feature_bc_matrix (h5 or mtx folder) here", "Give the folder Space Ranger wrote"
+        )
+    filtered = [
+        file for file in matrices if "filtered" in str(file.relative_to(path)) and file.suffix == ".h5"
+    ]
     if len(filtered) > 1:
         raise StainglassError(
             path,
@@ -114,7 +122,8 @@ def read_spaceranger(
     id, patient
         Names; by default the folder's.
     slide
-        The full-resolution slide that was given to Space Ranger. Without it the hires image is used, else one of
+        The full-resolution slide that was given to Space Ranger. Without it the hires image is used, else
+        one of
         the same frame, else the lowres image, and a notice says what that cannot show.
     mpp
         µm per full-resolution px.
@@ -191,5 +200,7 @@ def _slide(files: _Files, scale: dict[str, float], slide: Path | None) -> tuple[
             notice += ", and Space Ranger drew its marks on it"
         return open_slide(files.images[key]), scale[factor], [notice]
     raise StainglassError(
-        files.base, "no image of the section (tissue_hires_image.png or another)", "Pass slide= with the full-resolution slide"
+        files.base,
+        "no image of the section (tissue_hires_image.png or another)",
+        "Pass slide= with the full-resolution slide",
     )

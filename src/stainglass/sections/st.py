@@ -1,6 +1,7 @@
 """Sections of the original Spatial Transcriptomics arrays, in the layout of the HER2ST publication.
 
-    counts/ID.tsv[.gz]   spots × genes, rows named XxY          images/ID.jpg    the H&E slide, full resolution
+    counts/ID.tsv[.gz]   spots × genes, rows named XxY          images/ID.jpg    the H&E slide, full
+    resolution
     spots/ID.tsv         x y new_x new_y pixel_x pixel_y selected       celltypes/ID.tsv   optional shares
 
 Spots are 100 µm wide, 200 µm apart. ``pixel_x`` and ``pixel_y`` are the centre, in px of the slide.
@@ -33,7 +34,11 @@ def is_st_folder(path: Path) -> bool:
 def st_section_ids(folder: Path) -> list[str]:
     """Ids of the sections that have an image, in order."""
     images = folder / "images"
-    found = {image.stem for image in images.iterdir() if image.suffix.lower() in IMAGE_ENDINGS} if images.is_dir() else set()
+    found = (
+        {image.stem for image in images.iterdir() if image.suffix.lower() in IMAGE_ENDINGS}
+        if images.is_dir()
+        else set()
+    )
     return sorted(section for section in found if (folder / "spots" / f"{section}.tsv").is_file())
 
 
@@ -94,7 +99,9 @@ def _one_of(folder: Path, section: str, endings: tuple[str, ...], what: str) -> 
         if (folder / f"{section}{ending}").is_file():
             return folder / f"{section}{ending}"
     raise StainglassError(
-        folder, f"no {what} of section {section} ({section}{endings[0]})", "Check the section's id and the folder"
+        folder,
+        f"no {what} of section {section} ({section}{endings[0]})",
+        "Check the section's id and the folder",
     )
 
 
@@ -102,12 +109,16 @@ def _counts(path: Path) -> Counts:
     try:
         table = pd.read_csv(path, sep="\t", index_col=0)
     except (OSError, EOFError, ValueError) as error:
-        raise StainglassError(path, f"not a readable table of counts ({error})", "Restore the file") from error
+        raise StainglassError(
+            path, f"not a readable table of counts ({error})", "Restore the file"
+        ) from error
     text = [str(name) for name, kind in table.dtypes.items() if kind.kind not in "buif"]
     if text:
         raise StainglassError(path, f"gene {text[0]} holds text, not counts", "Restore the file")
     return Counts(
-        csr_matrix(table.to_numpy()), [str(name) for name in table.index], [str(name) for name in table.columns]
+        csr_matrix(table.to_numpy()),
+        [str(name) for name in table.index],
+        [str(name) for name in table.columns],
     )
 
 
@@ -115,7 +126,9 @@ def _places(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, sep="\t")
     missing = {"x", "y", "pixel_x", "pixel_y"} - set(table.columns)
     if missing:
-        raise StainglassError(path, f"no column {', '.join(sorted(missing))}", "Give x, y, pixel_x and pixel_y")
+        raise StainglassError(
+            path, f"no column {', '.join(sorted(missing))}", "Give x, y, pixel_x and pixel_y"
+        )
     barcodes = [f"{x}x{y}" for x, y in zip(table["x"], table["y"], strict=True)]
     selected = table["selected"] if "selected" in table else np.ones(len(table))
     return pd.DataFrame(

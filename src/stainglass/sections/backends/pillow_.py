@@ -20,7 +20,9 @@ _lock = threading.Lock()
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Lift Pillow's size limit for one file: real slides (92 Mpx) are above it, and the user named the file."""
+    """Lift Pillow's size limit for one file: real slides (92 Mpx) are above it, and the user named the
+    file.
+    """
     with _lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -82,5 +84,7 @@ def _from_deep_grey(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 def _broken(path: Path, error: BaseException) -> StainglassError:
     return StainglassError(
-        path, f"the image is cut short or damaged ({error})", "Copy the slide again and compare its size with the original"
+        path,
+        f"the image is cut short or damaged ({error})",
+        "Copy the slide again and compare its size with the original",
     )

@@ -18,7 +18,7 @@ _APERIO = re.compile(r"\bMPP\s*=\s*([0-9.]+)")
 
 def claimed_mpp(tiff: tifffile.TiffFile) -> float | None:
     """µm/px along x: OME's physical size, else ImageJ's, else Aperio's, else the resolution tags."""
-    page = tiff.pages[0]
+    page = tiff.pages.first
     if tiff.is_ome and tiff.ome_metadata:
         # An OME file without a physical size says nothing: its resolution tags are the writer's default.
         claim = _from_ome(tiff.ome_metadata)

@@ -60,6 +60,8 @@ class TifffileSlide(Slide):
             self._tiff = tifffile.TiffFile(self.path)
             series = self._tiff.series[0]
             self._pages = [_planes(self.path, level) for level in series.levels]
+            if len(self._pages) == 1:
+                self._pages += _reduced_pages(self._tiff, self._pages[0])
         except StainglassError:
             raise
         except Exception as error:  # tifffile raises whatever the broken byte led to
@@ -139,11 +141,28 @@ def _planes(path: Path, level: Any) -> list[Any]:
         )
     if (planes > 1 and planes != 3) or first.samplesperpixel not in (1, 2, 3, 4):
         raise StainglassError(
-            path, f"{max(planes, first.samplesperpixel)} channels, not an H&E picture", "Export it as an RGB TIFF"
+            path,
+            f"{max(planes, first.samplesperpixel)} channels, not an H&E picture",
+            "Export it as an RGB TIFF",
         )
     if first.dtype not in (np.uint8, np.uint16):
         raise StainglassError(path, f"pixels of type {first.dtype}", "Export it with 8 or 16 bits a channel")
     return pages
+
+
+def _reduced_pages(tiff: tifffile.TiffFile, finest: list[Any]) -> list[list[Any]]:
+    """The coarser levels of a generic pyramid, which are pages of their own, marked as reduced."""
+    if len(finest) > 1:
+        return []
+    first = finest[0]
+    pages = [page.aspage() for page in tiff.pages[1:]]
+    return [
+        [page]
+        for page in pages
+        if page.is_reduced
+        and (page.dtype, page.samplesperpixel) == (first.dtype, first.samplesperpixel)
+        and abs(page.imagelength / page.imagewidth * first.imagewidth / first.imagelength - 1) < 0.02
+    ]
 
 
 def _planes_max(slide: TifffileSlide) -> Iterator[int]:

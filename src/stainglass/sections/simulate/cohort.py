@@ -37,7 +37,8 @@ def simulate_cohort(
     """Simulate one section of each of several patients.
 
     Written under ``out``: ``manifest.csv`` and, for each patient ``P1``, ``P2``, …, a Space Ranger folder
-    (``outs/``), the slide (``slide.tif``, a pyramid with its scale in the tags) and the truth (``truth/``, see
+    (``outs/``), the slide (``slide.tif``, a pyramid with its scale in the tags) and the truth (``truth/``,
+    see
     `load_truth`). The ordinary readers read them, with no special case.
 
     Parameters
@@ -72,7 +73,8 @@ def simulate_cohort(
     if size_um < SMALLEST_UM or not 0.1 <= mpp <= 4.0 or patients < 1 or not depth > 0:
         raise StainglassError(
             out,
-            f"cannot simulate {patients} sections of {size_um:g} µm at {mpp:g} µm/px and a depth of {depth:g}",
+            f"cannot simulate {patients} sections of {size_um:g} µm at {mpp:g} µm/px and a "
+            f"depth of {depth:g}",
             f"Ask for one patient or more, {SMALLEST_UM:g} µm or more, 0.1 to 4 µm/px and a depth above zero",
         )
     names = [f"P{i + 1}" for i in range(patients)]

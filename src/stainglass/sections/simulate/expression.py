@@ -83,10 +83,16 @@ class Expression:
 def expression_of(tissue: str) -> Expression:
     """The expression of a tissue's classes; the same for every patient and seed."""
     programmes = marker_programmes()
-    genes = {gene: symbol for symbol in sorted(id_of_symbol()) if _HOUSEHOLD.match(symbol) and (gene := gene_id(symbol))}
+    genes = {
+        gene: symbol
+        for symbol in sorted(id_of_symbol())
+        if _HOUSEHOLD.match(symbol) and (gene := gene_id(symbol))
+    }
     household = len(genes)
     for programme in programmes.values():
-        genes.update({gene: symbol for symbol in programme if (gene := gene_id(symbol)) and gene not in genes})
+        genes.update(
+            {gene: symbol for symbol in programme if (gene := gene_id(symbol)) and gene not in genes}
+        )
     position = {gene: i for i, gene in enumerate(genes)}
     rng = np.random.default_rng(20210)  # the genes' levels are part of the tissue, not of a cohort's seed
     level = rng.lognormal(0.0, 1.3, len(genes))
@@ -95,7 +101,8 @@ def expression_of(tissue: str) -> Expression:
     for one in TISSUES[tissue]:
         background = level * rng.lognormal(0.0, 0.12, len(genes))
         marker = sum(
-            (w * _vector(dict(programmes[name]), position) for name, w in one.programmes.items()), np.zeros(len(genes))
+            (w * _vector(dict(programmes[name]), position) for name, w in one.programmes.items()),
+            np.zeros(len(genes)),
         )
         profile.append((1 - MARKER_SHARE) * background / background.sum() + MARKER_SHARE * marker)
     return Expression(
@@ -114,7 +121,7 @@ def _vector(programme: dict[str, float], position: dict[str, int]) -> NDArray[np
         gene = gene_id(symbol)
         if gene is not None:
             vector[position[gene]] += weight
-    return vector / vector.sum()
+    return np.asarray(vector / vector.sum())
 
 
 def count(
@@ -140,13 +147,16 @@ def count(
 
     Returns
     -------
-    (spots, genes) counts: gamma-Poisson (negative binomial) round the expected level, with a depth that follows
+    (spots, genes) counts: gamma-Poisson (negative binomial) round the expected level, with a depth that
+    follows
     the cells in the spot and a capture that varies from gene to gene and from spot to spot.
     """
     level = expression.expected(shares, hypoxia).to_numpy()
     level = level * rng.lognormal(0.0, 0.15, level.shape[1])  # this run's capture
     cells = shares.to_numpy(np.float64) @ expression.rna * (0.6 + 0.4 * np.minimum(nuclei / 12.0, 2.0))
-    size = depth * cells / max(float(cells[cells > 0.1].mean()), 1e-9) if (cells > 0.1).any() else depth * cells
+    size = (
+        depth * cells / max(float(cells[cells > 0.1].mean()), 1e-9) if (cells > 0.1).any() else depth * cells
+    )
     mean = level * (size * rng.lognormal(0.0, 0.25, len(size)))[:, None]
     shape = 1.0 / DISPERSION
     rate = np.divide(rng.gamma(shape, 1.0, mean.shape), shape) * mean

@@ -68,7 +68,7 @@ class Layout:
 
     def share(self, name: str) -> Map:
         """Map of one class."""
-        return self.shares[[one.name for one in self.classes].index(name)]
+        return np.asarray(self.shares[[one.name for one in self.classes].index(name)])
 
 
 def resized(grid: Map, shape: tuple[int, int]) -> Map:
@@ -108,7 +108,11 @@ def _cover(shares: Map, index: int, alpha: Map) -> None:
 
 
 def _blobs(
-    rng: np.random.Generator, y: Map, x: Map, centres: Sequence[tuple[float, float]], radius_um: tuple[float, float]
+    rng: np.random.Generator,
+    y: Map,
+    x: Map,
+    centres: Sequence[tuple[float, float]],
+    radius_um: tuple[float, float],
 ) -> Map:
     """Signed distance in µm, positive inside, to a union of round patches with uneven edges."""
     uneven = smooth_noise(rng, y.shape, 14.0)
@@ -154,7 +158,9 @@ def _skin(size_um: float, rng: np.random.Generator) -> Layout:
     _cover(shares, 2, step(infiltrate, 30.0) * 0.95)
     _cover(shares, 0, step(epidermis, 10.0))
     junction = np.abs(epidermis + 30) < 25
-    nests = _blobs(rng, y, x, _places(rng, junction & (depth > 40), max(round(5 * area), 1), 170.0), (38.0, 85.0))
+    nests = _blobs(
+        rng, y, x, _places(rng, junction & (depth > 40), max(round(5 * area), 1), 170.0), (38.0, 85.0)
+    )
     nests = np.minimum(nests, depth - 45)
     _cover(shares, 4, step(nests, 14.0))
     follicle, shaft = _follicles(rng, across, depth, max(round(2 * area), 1), size_um)
@@ -181,7 +187,9 @@ def _skin(size_um: float, rng: np.random.Generator) -> Layout:
 def _follicles(
     rng: np.random.Generator, across: Map, depth: Map, number: int, size_um: float
 ) -> tuple[Map, Map]:
-    """Signed distances to hair follicles and to the hairs in them, positive inside: oblique tubes from the surface."""
+    """Signed distances to hair follicles and to the hairs in them, positive inside: oblique tubes from
+    the surface.
+    """
     follicle = np.full(across.shape, -1e4, dtype=np.float32)
     shaft = follicle.copy()
     for i in range(number):
@@ -218,7 +226,13 @@ def _colon(size_um: float, rng: np.random.Generator) -> Layout:
     )
     crypts = _crypts(rng, mucosa & (dead < -60) & (lymph < -45), area)
     gland, hole = _glands(rng, y, x, crypts)
-    vessels = _blobs(rng, y, x, _places(rng, mucosa & (gland < -22) & (dead < -30), max(round(6 * area), 1), 90.0), (11.0, 18.0))
+    vessels = _blobs(
+        rng,
+        y,
+        x,
+        _places(rng, mucosa & (gland < -22) & (dead < -30), max(round(6 * area), 1), 90.0),
+        (11.0, 18.0),
+    )
     _cover(shares, 5, step(muscle, 16.0))
     _cover(shares, 3, step(fat, 12.0))
     _cover(shares, 2, step(lymph, 26.0) * 0.96)
@@ -255,8 +269,16 @@ def _glands(rng: np.random.Generator, y: Map, x: Map, crypts: list[Crypt]) -> tu
     hole = gland.copy()
     for crypt in crypts:
         reach = crypt.long_um + 60
-        rows = slice(*np.clip([(crypt.y_um - reach) / GRID_UM, (crypt.y_um + reach) / GRID_UM], 0, y.shape[0]).astype(int))
-        columns = slice(*np.clip([(crypt.x_um - reach) / GRID_UM, (crypt.x_um + reach) / GRID_UM], 0, y.shape[1]).astype(int))
+        rows = slice(
+            *np.clip([(crypt.y_um - reach) / GRID_UM, (crypt.y_um + reach) / GRID_UM], 0, y.shape[0]).astype(
+                int
+            )
+        )
+        columns = slice(
+            *np.clip([(crypt.x_um - reach) / GRID_UM, (crypt.x_um + reach) / GRID_UM], 0, y.shape[1]).astype(
+                int
+            )
+        )
         dy, dx = y[rows, columns] - crypt.y_um, x[rows, columns] - crypt.x_um
         a = (dx * np.cos(crypt.angle) + dy * np.sin(crypt.angle)) / crypt.long_um
         b = (dy * np.cos(crypt.angle) - dx * np.sin(crypt.angle)) / crypt.short_um

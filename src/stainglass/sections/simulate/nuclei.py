@@ -20,11 +20,14 @@ def place_nuclei(layout: Layout, rng: np.random.Generator) -> pd.DataFrame:
 
     Returns
     -------
-    One row a nucleus: ``y_um``, ``x_um``, ``type`` (class name), ``long_um``, ``short_um`` (semi-axes), ``angle``
+    One row a nucleus: ``y_um``, ``x_um``, ``type`` (class name), ``long_um``, ``short_um`` (semi-axes),
+    ``angle``
     (radians, of the long axis from x towards y), ``od`` (haematoxylin).
     """
     names = [one.name for one in layout.classes]
-    density = np.stack([share * one.nuclei_per_mm2 for one, share in zip(layout.classes, layout.shares, strict=True)])
+    density = np.stack(
+        [share * one.nuclei_per_mm2 for one, share in zip(layout.classes, layout.shares, strict=True)]
+    )
     density *= layout.density * (layout.hole < 0) * (layout.inside > 3)
     if layout.crypts:
         density[names.index("crypt")] = 0  # they stand in a ring, see below
@@ -43,7 +46,11 @@ def place_nuclei(layout: Layout, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _shaped(
-    layout: Layout, yx: NDArray[np.float64], kind: NDArray[np.int64], angle: NDArray[np.float64], rng: np.random.Generator
+    layout: Layout,
+    yx: NDArray[np.float64],
+    kind: NDArray[np.int64],
+    angle: NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
     cell = (yx / GRID_UM).astype(int)
     lack = layout.hypoxia[cell[:, 0], cell[:, 1]]
@@ -51,7 +58,11 @@ def _shaped(
     # Cells short of oxygen shrink and darken.
     long = np.array([one.nucleus_um[0] for one in layout.classes])[kind] * vary[:, 0] * (1 - 0.22 * lack)
     short = np.array([one.nucleus_um[1] for one in layout.classes])[kind] * vary[:, 1] * (1 - 0.22 * lack)
-    od = np.array([one.nucleus_od for one in layout.classes])[kind] * rng.lognormal(0, 0.12, len(yx)) * (1 + 0.45 * lack)
+    od = (
+        np.array([one.nucleus_od for one in layout.classes])[kind]
+        * rng.lognormal(0, 0.12, len(yx))
+        * (1 + 0.45 * lack)
+    )
     return pd.DataFrame(
         {
             "y_um": yx[:, 0],
@@ -91,7 +102,9 @@ def _scatter(
 def _keep_apart(
     yx: NDArray[np.float64], apart_um: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Indices of a maximal set in which no two are nearer than the smaller of their distances; first come stays."""
+    """Indices of a maximal set in which no two are nearer than the smaller of their distances; first
+    come stays.
+    """
     if not len(yx):
         return np.zeros(0, dtype=np.int64)
     alive = np.ones(len(yx), dtype=np.bool_)
@@ -118,4 +131,6 @@ def _ring(crypt: Crypt, rng: np.random.Generator) -> tuple[NDArray[np.float64], 
     a, b = radius * crypt.long_um * np.cos(turn), radius * crypt.short_um * np.sin(turn)
     dx = a * np.cos(crypt.angle) - b * np.sin(crypt.angle)
     dy = a * np.sin(crypt.angle) + b * np.cos(crypt.angle)
-    return np.stack([crypt.y_um + dy, crypt.x_um + dx], axis=1), np.arctan2(dy, dx) + rng.normal(0, 0.12, number)
+    return np.stack([crypt.y_um + dy, crypt.x_um + dx], axis=1), np.arctan2(dy, dx) + rng.normal(
+        0, 0.12, number
+    )

@@ -1,6 +1,7 @@
 """Draw a section as H&E: optical densities of the stains, added up, then Beer–Lambert's law.
 
-Stain vectors: Ruifrok & Johnston, Quantification of histochemical staining by color deconvolution, Anal. Quant.
+Stain vectors: Ruifrok & Johnston, Quantification of histochemical staining by color deconvolution, Anal.
+Quant.
 Cytol. Histol. 23:291 (2001); they, their strength and the lamp vary from patient to patient.
 """
 
@@ -36,13 +37,15 @@ def random_stain(rng: np.random.Generator) -> Stain:
 
     def dye(vector: tuple[float, ...], strength: float) -> NDArray[np.float32]:
         turned = np.maximum(np.array(vector) + rng.normal(0, 0.035, 3), 0.01)
-        return (turned / np.linalg.norm(turned) * strength).astype(np.float32)
+        return np.asarray(turned / np.linalg.norm(turned) * strength, dtype=np.float32)
 
     return Stain(
         haematoxylin=dye(HAEMATOXYLIN, rng.uniform(0.66, 0.9)),
         eosin=dye(EOSIN, rng.uniform(0.42, 0.62)),
         melanin=dye(MELANIN, 0.9),
-        lamp=(rng.uniform(243, 250) - np.array([0.0, rng.uniform(0, 4), rng.uniform(0, 3)])).astype(np.float32),
+        lamp=(rng.uniform(243, 250) - np.array([0.0, rng.uniform(0, 4), rng.uniform(0, 3)])).astype(
+            np.float32
+        ),
     )
 
 
@@ -88,8 +91,12 @@ def _fibres(layout: Layout, shape: tuple[int, int], rng: np.random.Generator) ->
     strands = gaussian_filter(base, (1.5, 16), mode="wrap")
     strands += 0.6 * gaussian_filter(base[::-1], (4.0, 34), mode="wrap") * (4.0 * 34 / (1.5 * 16)) ** 0.5
     strands /= strands.std()
-    rows = np.arange(half[0], dtype=np.float32)[:, None] * (layout.flow.shape[0] * GRID_UM / half[0]) / cell_um
-    columns = np.arange(half[1], dtype=np.float32)[None, :] * (layout.flow.shape[1] * GRID_UM / half[1]) / cell_um
+    rows = (
+        np.arange(half[0], dtype=np.float32)[:, None] * (layout.flow.shape[0] * GRID_UM / half[0]) / cell_um
+    )
+    columns = (
+        np.arange(half[1], dtype=np.float32)[None, :] * (layout.flow.shape[1] * GRID_UM / half[1]) / cell_um
+    )
     mean = float(np.angle(np.exp(2j * layout.flow).mean()) / 2)
     # The bundles lie along the mean direction; a smooth displacement bends them.
     bend = resized(smooth_noise(rng, layout.flow.shape, 38.0), half) * 15
@@ -99,12 +106,18 @@ def _fibres(layout: Layout, shape: tuple[int, int], rng: np.random.Generator) ->
     return resized(step(np.asarray(sampled, dtype=np.float32) + 0.35, 1.5), shape)
 
 
-def _ground(layout: Layout, shape: tuple[int, int], mpp: float, rng: np.random.Generator) -> tuple[Map, Map, Map]:
+def _ground(
+    layout: Layout, shape: tuple[int, int], mpp: float, rng: np.random.Generator
+) -> tuple[Map, Map, Map]:
     """Everything but nuclei: eosin, haematoxylin and melanin in optical density."""
     fibres = _fibres(layout, shape, rng)
-    cloud = np.tile(_grain(rng, 1.1 / mpp), (shape[0] // 512 + 1, shape[1] // 512 + 1))[: shape[0], : shape[1]]
+    cloud = np.tile(_grain(rng, 1.1 / mpp), (shape[0] // 512 + 1, shape[1] // 512 + 1))[
+        : shape[0], : shape[1]
+    ]
     plain = np.tensordot(
-        np.array([one.eosin * (1 - one.fibrous) for one in layout.classes], dtype=np.float32), layout.shares, axes=1
+        np.array([one.eosin * (1 - one.fibrous) for one in layout.classes], dtype=np.float32),
+        layout.shares,
+        axes=1,
     )
     fibrous = np.tensordot(
         np.array([one.eosin * one.fibrous for one in layout.classes], dtype=np.float32), layout.shares, axes=1
@@ -118,7 +131,9 @@ def _ground(layout: Layout, shape: tuple[int, int], mpp: float, rng: np.random.G
     eosin *= 1 + 0.13 * cloud
     debris = resized(smooth_noise(rng, layout.flow.shape, 3.0), shape)
     eosin *= 1 + 0.22 * debris * resized(_share_or_zero(layout, "necrosis"), shape)
-    flakes = np.clip(np.tile(_grain(rng, (0.8 / mpp, 9 / mpp)), (shape[0] // 512 + 1, shape[1] // 512 + 1)), -1.5, 1.5)
+    flakes = np.clip(
+        np.tile(_grain(rng, (0.8 / mpp, 9 / mpp)), (shape[0] // 512 + 1, shape[1] // 512 + 1)), -1.5, 1.5
+    )
     eosin += np.clip(keratin, 0, 1) * (0.28 + 0.22 * flakes[: shape[0], : shape[1]])
     haematoxylin = resized(blue, shape) * (1 + 0.2 * cloud) * (1 - 0.8 * np.clip(keratin, 0, 1))
     granules = np.clip(cloud - 0.6, 0, 1.2)
@@ -145,7 +160,7 @@ def _membranes(layout: Layout, nuclei: pd.DataFrame, eosin: Map, shape: tuple[in
         seed = np.argwhere(layout.shares[fat] > 0.05)
         # Fat cells are places of their own: their nuclei sit in the wall.
         rng = np.random.default_rng(len(seed))
-        chosen = _thin(seed[rng.permutation(len(seed))] * GRID_UM, 44.0)
+        chosen = _thin((seed[rng.permutation(len(seed))] * GRID_UM).astype(np.float64), 44.0)
         wall = _seam(chosen, layout.flow.shape, shape)
         share = resized(layout.shares[fat], shape)
         eosin += step(2.6 - wall, 2.2) * np.clip(share, 0, 1) * 0.42
@@ -164,7 +179,9 @@ def _thin(points: NDArray[np.float64], apart_um: float) -> NDArray[np.float64]:
     taken: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
     for point in points:
         cell = (int(point[0] // apart_um), int(point[1] // apart_um))
-        around = [p for i in (-1, 0, 1) for j in (-1, 0, 1) for p in taken.get((cell[0] + i, cell[1] + j), ())]
+        around = [
+            p for i in (-1, 0, 1) for j in (-1, 0, 1) for p in taken.get((cell[0] + i, cell[1] + j), ())
+        ]
         if all(np.hypot(*(point - p)) >= apart_um for p in around):
             taken.setdefault(cell, []).append(point)
             kept.append(point)
@@ -211,8 +228,12 @@ def _ellipse(
     return (slice(top, bottom), slice(left, right)), distance
 
 
-def _stamp_nuclei(nuclei: pd.DataFrame, eosin: Map, haematoxylin: Map, mpp: float, rng: np.random.Generator) -> None:
-    """Draw every nucleus: a soft-edged ellipse with clumped chromatin, a darker rim, sometimes a nucleolus."""
+def _stamp_nuclei(
+    nuclei: pd.DataFrame, eosin: Map, haematoxylin: Map, mpp: float, rng: np.random.Generator
+) -> None:
+    """Draw every nucleus: a soft-edged ellipse with clumped chromatin, a darker rim, sometimes a
+    nucleolus.
+    """
     chromatin = _grain(rng, 0.7 / mpp)
     offsets = rng.integers(0, 512 - 128, (len(nuclei), 2))
     columns = nuclei[["y_um", "x_um", "long_um", "short_um", "angle", "od"]].to_numpy(np.float64)

@@ -21,7 +21,8 @@ class TissueClass:
     nucleus_od
         Haematoxylin of a nucleus, in optical density.
     along
-        What the long axis follows: ``flow`` of the fibres, ``random``, or ``radial`` (set where it is placed).
+        What the long axis follows: ``flow`` of the fibres, ``random``, or ``radial`` (set where it is
+        placed).
     haematoxylin, eosin
         Stain of everything but nuclei, in optical density.
     fibrous
@@ -55,21 +56,49 @@ def _class(
 ) -> TissueClass:
     long, short, od = nucleus
     return TissueClass(
-        name, density, (long, short), od, along, stain[0], stain[1], stain[2], MappingProxyType(programmes), rna
+        name,
+        density,
+        (long, short),
+        od,
+        along,
+        stain[0],
+        stain[1],
+        stain[2],
+        MappingProxyType(programmes),
+        rna,
     )
 
 
 _IMMUNE = _class(
-    "immune", 10500, (2.7, 2.5, 1.35), "random", (0.13, 0.16, 0.0), 1.3, t_cell=0.5, b_plasma=0.25, myeloid=0.25
+    "immune",
+    10500,
+    (2.7, 2.5, 1.35),
+    "random",
+    (0.13, 0.16, 0.0),
+    1.3,
+    t_cell=0.5,
+    b_plasma=0.25,
+    myeloid=0.25,
 )
-_VESSEL = _class("vessel", 3500, (4.2, 1.4, 1.1), "random", (0.04, 0.55, 0.2), 0.9, endothelial=0.8, smooth_muscle=0.2)
+_VESSEL = _class(
+    "vessel", 3500, (4.2, 1.4, 1.1), "random", (0.04, 0.55, 0.2), 0.9, endothelial=0.8, smooth_muscle=0.2
+)
 
 TISSUES: dict[str, tuple[TissueClass, ...]] = {
     "skin": (
         _class("epidermis", 5200, (3.9, 3.0, 0.85), "random", (0.12, 0.50, 0.0), 1.4, keratinocyte=1.0),
         _class("dermis", 850, (6.0, 1.3, 1.05), "flow", (0.01, 0.72, 0.9), 0.5, fibroblast=1.0),
         _IMMUNE,
-        _class("follicle", 7000, (4.0, 2.4, 1.1), "random", (0.18, 0.36, 0.0), 1.3, hair_follicle=0.7, keratinocyte=0.3),
+        _class(
+            "follicle",
+            7000,
+            (4.0, 2.4, 1.1),
+            "random",
+            (0.18, 0.36, 0.0),
+            1.3,
+            hair_follicle=0.7,
+            keratinocyte=0.3,
+        ),
         _class("melanocytic nest", 4600, (4.4, 3.7, 0.8), "random", (0.10, 0.30, 0.0), 1.2, melanocyte=1.0),
         _VESSEL,
     ),

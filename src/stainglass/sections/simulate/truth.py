@@ -120,7 +120,9 @@ def class_colours(truth: Truth, image: NDArray[np.uint8], mpp: float) -> pd.Data
 
 
 def write_truth(truth: Truth, spots: pd.DataFrame, colours: pd.DataFrame, folder: Path) -> None:
-    """Write ``cell_types.csv`` (per spot), ``nuclei.csv``, ``classes.csv``, ``programme.npz`` (maps), ``truth.json``."""
+    """Write ``cell_types.csv`` (per spot), ``nuclei.csv``, ``classes.csv``, ``programme.npz`` (maps),
+    ``truth.json``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     spots.to_csv(folder / "cell_types.csv", index_label="barcode", float_format="%.5f")
     truth.nuclei.to_csv(folder / "nuclei.csv", index=False, float_format="%.3f")
@@ -128,9 +130,14 @@ def write_truth(truth: Truth, spots: pd.DataFrame, colours: pd.DataFrame, folder
     table.insert(0, "nuclei_per_mm2", [one.nuclei_per_mm2 for one in TISSUES[truth.tissue]])
     table.to_csv(folder / "classes.csv", index_label="class")
     np.savez_compressed(
-        folder / "programme.npz", shares=truth.shares.astype(np.float16), hypoxia=truth.hypoxia.astype(np.float16)
+        folder / "programme.npz",
+        shares=truth.shares.astype(np.float16),
+        hypoxia=truth.hypoxia.astype(np.float16),
     )
-    write_json(folder / "truth.json", {"tissue": truth.tissue, "classes": list(truth.classes), "grid_um": truth.grid_um})
+    write_json(
+        folder / "truth.json",
+        {"tissue": truth.tissue, "classes": list(truth.classes), "grid_um": truth.grid_um},
+    )
 
 
 def load_truth(folder: Path) -> Truth:
@@ -147,5 +154,7 @@ def load_truth(folder: Path) -> Truth:
             shares, hypoxia = maps["shares"].astype(np.float32), maps["hypoxia"].astype(np.float32)
         nuclei = pd.read_csv(folder / "nuclei.csv")
     except (OSError, KeyError, ValueError) as error:
-        raise StainglassError(folder, f"the truth is not whole ({error})", "Simulate the cohort again") from error
+        raise StainglassError(
+            folder, f"the truth is not whole ({error})", "Simulate the cohort again"
+        ) from error
     return Truth(about["tissue"], tuple(about["classes"]), shares, hypoxia, float(about["grid_um"]), nuclei)

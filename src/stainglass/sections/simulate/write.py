@@ -43,7 +43,9 @@ def write_pyramid(image: NDArray[np.uint8], mpp: float, path: Path) -> None:
             factor *= 2
 
 
-def write_matrix_h5(counts: csr_matrix, barcodes: Sequence[str], ids: Sequence[str], symbols: Sequence[str], path: Path) -> None:
+def write_matrix_h5(
+    counts: csr_matrix, barcodes: Sequence[str], ids: Sequence[str], symbols: Sequence[str], path: Path
+) -> None:
     """Write (spots, genes) counts as Space Ranger's ``*_feature_bc_matrix.h5`` (10x HDF5, version 3)."""
     number = len(ids)
     with h5py.File(path, "w") as file:
