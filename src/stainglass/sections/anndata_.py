@@ -66,7 +66,7 @@ def read_anndata(
     *,
     id: str,
     patient: str | None = None,
-    slide: Path | None = None,
+    slide: Path | Slide | None = None,
     mpp: float | None = None,
     where: Path | None = None,
 ) -> Section:
@@ -145,10 +145,10 @@ def _library(spots: anndata.AnnData) -> dict[str, Any]:
 
 
 def _slide(
-    library: dict[str, Any], factors: dict[str, Any], slide: Path | None, told: str
+    library: dict[str, Any], factors: dict[str, Any], slide: Path | Slide | None, told: str
 ) -> tuple[Slide, float, list[str]]:
     if slide is not None:
-        return open_slide(slide), 1.0, []
+        return (slide if isinstance(slide, Slide) else open_slide(slide)), 1.0, []
     images = library.get("images", {})
     for key in ("hires", "lowres"):
         factor = factors.get(f"tissue_{key}_scalef")

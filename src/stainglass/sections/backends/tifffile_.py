@@ -84,6 +84,10 @@ class TifffileSlide(Slide):
         self._cache.clear()
         self._cached_bytes = 0
 
+    def __del__(self) -> None:
+        if hasattr(self, "_tiff"):  # not so when the file could not be opened at all
+            self._tiff.close()
+
     def _read_inside(self, top: int, left: int, height: int, width: int, level: int) -> NDArray[np.uint8]:
         pages = self._pages[level]
         channels = len(pages) if len(pages) > 1 else pages[0].samplesperpixel

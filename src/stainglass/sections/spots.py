@@ -1,0 +1,53 @@
+"""Spots alone, for painting where there is no slide yet: the checks of reading, without an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from stainglass.sections.anndata_ import read_anndata
+from stainglass.sections.section import Section
+from stainglass.sections.slides import WHITE, Slide
+
+
+class NoSlide(Slide):
+    """Stands where there is no image: white, as large as the spots need."""
+
+    backend = "none"
+
+    def __init__(self, size_px_yx: tuple[int, int]) -> None:
+        super().__init__(Path("no slide"), [size_px_yx], None)
+
+    def _read_inside(self, top: int, left: int, height: int, width: int, level: int) -> NDArray[np.uint8]:
+        return np.full((height, width, 3), WHITE, np.uint8)
+
+    def _reopen(self) -> None:
+        """Nothing is open."""
+
+
+def read_spots(adata: AnnData, *, id: str = "adata", mpp: float | None = None) -> Section:
+    """Check an AnnData as `read_section` does and return its spots as a section without an image.
+
+    Parameters
+    ----------
+    adata
+        Raw counts; centres in ``obsm["spatial"]`` (x, y in px, with ``mpp`` or a lattice to tell the scale)
+        or, as in a cohort, in ``obsm["spatial_um_yx"]`` (y, x in µm), which then wins.
+
+    Raises
+    ------
+    StainglassError
+        As `read_section`.
+    """
+    if "spatial_um_yx" in adata.obsm:
+        adata = adata.copy()
+        adata.obsm["spatial"] = np.asarray(adata.obsm["spatial_um_yx"], dtype=np.float64)[:, ::-1]
+        mpp = 1.0  # one "px" is one µm
+    places = (
+        np.asarray(adata.obsm["spatial"], dtype=np.float64) if "spatial" in adata.obsm else np.zeros((1, 2))
+    )
+    far = np.nanmax(np.where(np.isfinite(places), places, 0), axis=0, initial=1)
+    return read_anndata(adata, id=id, slide=NoSlide((int(far[-1]) + 2, int(far[0]) + 2)), mpp=mpp)

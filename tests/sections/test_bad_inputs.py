@@ -1,0 +1,334 @@
+"""Every bad input is refused with words that say what was found and what to do."""
+
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from l_shape_files import IDS, SYMBOLS, write_matrix, write_slide
+from PIL import Image
+from scipy.sparse import csr_matrix
+
+from stainglass.errors import StainglassError
+from stainglass.sections import open_slide, read_section, read_sections
+
+
+def refused(finding):
+    return pytest.raises(StainglassError, match=finding)
+
+
+def spots_of(l_shape, counts=None):
+    obs = l_shape.positions.set_index("barcode")[["in_tissue", "array_row", "array_col"]]
+    matrix = csr_matrix(l_shape.counts.astype(np.float32)) if counts is None else counts
+    spots = anndata.AnnData(matrix, obs, pd.DataFrame({"gene_ids": IDS}, index=SYMBOLS))
+    spots.obsm["spatial"] = l_shape.positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(
+        np.float64
+    )
+    return spots
+
+
+@pytest.mark.parametrize(
+    ("value", "finding"),
+    [(-1.0, "negative"), (np.nan, "NaN"), (np.inf, "infinite"), (0.5, "not raw counts.*fractions")],
+)
+def test_counts_that_are_no_counts(l_shape, slide_file, value, finding):
+    spots = spots_of(l_shape)
+    spots.X[0, 0] = value
+    with refused(finding):
+        read_section(spots, slide=slide_file("pyramid"))
+
+
+def test_normalised_counts(l_shape, slide_file):
+    with refused("seems normalised.*Give the raw counts"):
+        read_section(
+            spots_of(l_shape, csr_matrix(np.log1p(l_shape.counts.toarray()))), slide=slide_file("pyramid")
+        )
+
+
+def test_text_instead_of_counts(st_folder):
+    folder = st_folder()
+    table = pd.read_csv(folder / "counts/Q1.tsv.gz", sep="\t", index_col=0).astype(object)
+    table.iloc[3, 1] = "many"
+    table.to_csv(folder / "counts/Q1.tsv.gz", sep="\t")
+    with refused("gene KRT5 holds text"):
+        read_section(folder)
+
+
+def test_barcodes_that_match_nothing(l_shape, spaceranger):
+    with refused("no barcode of the counts .* has a position"):
+        read_section(spaceranger(barcodes=[f"{i}-9-OTHER" for i in range(110)]))
+
+
+def test_barcodes_without_suffix_match(l_shape, spaceranger, assert_upright):
+    assert_upright(read_section(spaceranger(barcodes=[barcode[:-2] for barcode in l_shape.barcodes])))
+
+
+def test_some_barcodes_without_position(l_shape, spaceranger):
+    section = read_section(spaceranger(barcodes=["LOST-1", *l_shape.barcodes[1:]]))
+    assert any("1 of 110 rows of counts have no position" in notice for notice in section.notices)
+    dropped = section.spots.obs[~section.spots.obs["used"]]
+    assert dropped["why_dropped"].tolist() == ["no counts"]
+
+
+def test_a_barcode_twice(l_shape, spaceranger):
+    with refused("stands twice in the matrix"):
+        read_section(spaceranger(barcodes=[l_shape.barcodes[1], *l_shape.barcodes[1:]]))
+
+
+def rewrite_positions(folder, change):
+    file = folder / "outs/spatial/tissue_positions.csv"
+    table = pd.read_csv(file)
+    change(table)
+    table.to_csv(file, index=False)
+
+
+def test_no_spot_on_tissue(spaceranger):
+    folder = spaceranger(positions="header")
+    rewrite_positions(folder, lambda table: table.__setitem__("in_tissue", 0))
+    with refused("no spot lies on tissue.*110 outside tissue"):
+        read_section(folder)
+
+
+def test_every_spot_stays_and_says_why_it_is_dropped(spaceranger, l_shape):
+    folder = spaceranger(positions="header")
+
+    def change(table):
+        table.loc[0, "in_tissue"] = 0
+        table.loc[1, "pxl_col_in_fullres"] = 5000
+
+    rewrite_positions(folder, change)
+    section = read_section(folder)
+    obs = section.spots.obs
+    assert len(obs) == 110
+    assert obs["why_dropped"].tolist()[:3] == ["outside tissue", "outside the image", ""]
+    assert obs["used"].tolist() == [False, False] + [True] * 108
+    assert any("1 of 110 spots are not used: outside the image" in notice for notice in section.notices)
+
+
+def test_a_slide_of_another_resolution(spaceranger):
+    folder = spaceranger()
+    with refused("spots on tissue lie outside this image.*full-resolution slide"):
+        read_section(folder, slide=folder / "outs/spatial/tissue_lowres_image.png")
+
+
+def test_positions_of_another_section(spaceranger):
+    folder = spaceranger(positions="header")
+
+    def shuffle(table):
+        order = np.random.default_rng(1).permutation(len(table))
+        table["pxl_row_in_fullres"] = table["pxl_row_in_fullres"].to_numpy()[order]
+
+    rewrite_positions(folder, shuffle)
+    with refused("do not lie on the array's lattice"):
+        read_section(folder)
+
+
+def test_a_position_that_is_missing(spaceranger):
+    folder = spaceranger(positions="header")
+    rewrite_positions(folder, lambda table: table.__setitem__("pxl_row_in_fullres", np.nan))
+    with refused("have no position"):
+        read_section(folder)
+
+
+def test_lattice_and_metadata_that_disagree(l_shape, spaceranger, tmp_path):
+    path = tmp_path / "wrong.tif"
+    tifffile.imwrite(
+        path, l_shape.image, photometric="rgb", resolution=(2e4, 2e4), resolutionunit=3, metadata=None
+    )
+    folder = spaceranger()
+    with refused(r"the spot lattice gives 1 µm/px but the image's metadata gives 0.5.*--mpp 1 or --mpp 0.5"):
+        read_section(folder, slide=path)
+    section = read_section(folder, slide=path, mpp=1.0)
+    assert section.mpp == 1.0
+    assert any("metadata gives 0.5; --mpp was taken" in notice for notice in section.notices)
+
+
+def test_a_spot_diameter_that_cannot_be(spaceranger):
+    folder = spaceranger()
+    file = folder / "outs/spatial/scalefactors_json.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"spot_diameter_fullres": 200.0}))
+    with refused("the spot diameter allows 0.275 to 0.375"):
+        read_section(folder)
+    assert any("allows 0.275" in notice for notice in read_section(folder, mpp=1.0).notices)
+
+
+def test_no_scale_at_all(l_shape, slide_file):
+    spots = spots_of(l_shape)
+    del spots.obs["array_row"]
+    with refused("nothing says how many µm a pixel is.*Pass --mpp"):
+        read_section(spots, slide=slide_file("jpeg"))
+    assert read_section(spots, slide=slide_file("jpeg"), mpp=0.8).mpp == 0.8
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
+def test_a_scale_that_is_none(spaceranger, wrong):
+    with refused("is no scale"):
+        read_section(spaceranger(), mpp=wrong)
+
+
+@pytest.mark.parametrize("flavour", ["pyramid", "ome", "plain", "strips", "png", "jpeg"])
+def test_truncated_slides(l_shape, tmp_path, flavour):
+    path = write_slide(l_shape.image, tmp_path, flavour)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with refused("cut short or damaged"):
+        open_slide(path).thumbnail(200)
+
+
+@pytest.mark.parametrize("backend", ["openslide", "tifffile"])
+def test_a_damaged_tile_does_not_poison_the_slide(l_shape, tmp_path, backend):
+    path = write_slide(l_shape.image, tmp_path, "pyramid" if backend == "openslide" else "ome")
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        offset, length = page.dataoffsets[1], page.databytecounts[1]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + length] = bytes(length)
+    path.write_bytes(content)
+    with open_slide(path) as slide:
+        assert slide.backend == backend
+        with refused("cannot read it|cut short or damaged"):
+            slide.read(0, 260, 100, 100)
+        assert slide.read(600, 600, 4, 4).mean() == pytest.approx(
+            l_shape.image[600:604, 600:604].mean(), abs=20
+        )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not an image", b"II*\0" + bytes(40), b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"]
+)
+def test_files_that_are_no_slides(tmp_path, content):
+    path = tmp_path / "slide.svs"
+    path.write_bytes(content)
+    with refused(r"slide\.svs"):
+        open_slide(path).read(0, 0, 10, 10)
+
+
+def test_stacks_and_float_images(tmp_path):
+    stack, floats, many = tmp_path / "s.tif", tmp_path / "f.tif", tmp_path / "m.ome.tif"
+    tifffile.imwrite(stack, np.zeros((4, 64, 64), np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(floats, np.zeros((64, 64), np.float32))
+    tifffile.imwrite(many, np.zeros((5, 64, 64), np.uint16), ome=True, metadata={"axes": "CYX"})
+    with refused("a stack of planes"):
+        open_slide(stack)
+    with refused("float32"):
+        open_slide(floats)
+    with refused("5 channels, not an H&E picture"):
+        open_slide(many)
+
+
+def test_no_slide_file(tmp_path):
+    with refused("no such slide file"):
+        open_slide(tmp_path / "nothing.tif")
+
+
+def test_folders_that_hold_no_section(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with refused("no section found"):
+        read_section(tmp_path / "empty")
+    with refused("no such file or folder"):
+        read_section(tmp_path / "nowhere")
+    with refused("no section in this folder"):
+        read_sections(tmp_path)
+    with refused("unknown kind 'tarot'"):
+        read_section(tmp_path / "empty", kind="tarot")
+
+
+@pytest.mark.parametrize(
+    ("lost", "finding"),
+    [
+        ("spatial/tissue_hires_image.png", "no image of the section"),
+        ("spatial/scalefactors_json.json", "no tissue_hires_scalef says how it was scaled"),
+    ],
+)
+def test_missing_parts(spaceranger, lost, finding):
+    folder = spaceranger(images=("hires",))
+    (folder / "outs" / lost).unlink()
+    with refused(finding):
+        read_section(folder)
+
+
+@pytest.mark.parametrize("file", ["barcodes.tsv", "features.tsv"])
+def test_missing_parts_of_a_matrix_folder(spaceranger, file):
+    folder = spaceranger(matrix="mtx")
+    (folder / "outs/filtered_feature_bc_matrix" / file).unlink()
+    with refused("beside matrix.mtx"):
+        read_section(folder)
+
+
+@pytest.mark.parametrize("matrix", ["h5", "mtx.gz"])
+def test_truncated_matrices(spaceranger, matrix):
+    folder = spaceranger(matrix=matrix)
+    name = "filtered_feature_bc_matrix.h5" if matrix == "h5" else "filtered_feature_bc_matrix/matrix.mtx.gz"
+    file = folder / "outs" / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with refused("cut short or damaged|no section found"):
+        read_section(folder)
+
+
+def test_matrix_and_barcodes_that_differ_in_number(l_shape, spaceranger):
+    with refused("barcodes"):
+        read_section(spaceranger(matrix="mtx", barcodes=l_shape.barcodes[:-3]))
+
+
+def test_two_samples_in_one_folder(l_shape, spaceranger):
+    folder = spaceranger()
+    matrix = folder / "outs/filtered_feature_bc_matrix.h5"
+    (folder / "outs/B_filtered_feature_bc_matrix.h5").write_bytes(matrix.read_bytes())
+    with refused("several filtered matrices"):
+        read_section(folder)
+
+
+def test_anndata_without_places_or_slide(l_shape, slide_file, tmp_path):
+    spots = spots_of(l_shape)
+    with refused("no slide, and no image"):
+        read_section(spots)
+    del spots.obsm["spatial"]
+    with refused(r'no obsm\["spatial"\]'):
+        read_section(spots, slide=slide_file("pyramid"))
+    broken = tmp_path / "broken.h5ad"
+    spots.write_h5ad(broken)
+    broken.write_bytes(broken.read_bytes()[:3000])
+    with refused("broken.h5ad"):
+        read_section(broken, slide=slide_file("pyramid"))
+
+
+def test_a_section_that_the_st_folder_has_not(st_folder):
+    with refused("no counts of section Z9"):
+        read_section(st_folder(), section="Z9")
+    st_folder("Q2")
+    with refused("2 sections with an image"):
+        read_section(st_folder())
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("id,path\na,sample\n", "no column patient"),
+        ("id,patient,path\n", "no rows"),
+        ("id,patient,path\na,p,sample\na,q,sample\n", r"id a stands twice \(lines 2 and 3\)"),
+        ("id,patient,path\na,,sample\n", "line 2: no patient"),
+        ("id,patient,path\na,p,elsewhere\n", "elsewhere does not exist"),
+        ("id,patient,path,slide\na,p,sample,none.tif\n", "none.tif does not exist"),
+        ("id,patient,path,mpp\na,p,sample,fine\n", "mpp 'fine' is not a number above zero"),
+        ("id,patient,path,mpp\na,p,sample,-1\n", "not a number above zero"),
+        ("id,patient,path\n../a,p,sample\n", "cannot name a folder"),
+    ],
+)
+def test_manifests(spaceranger, tmp_path, text, finding):
+    spaceranger()
+    (tmp_path / "manifest.csv").write_text(text)
+    with refused(finding):
+        read_sections(tmp_path / "manifest.csv")
+
+
+def test_a_dark_png_of_16_bit_is_read(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.fromarray(np.full((40, 50), 65535, np.uint16)).save(path)
+    assert (open_slide(path).read(0, 0, 40, 50) == 255).all()
+
+
+def test_raw_matrix_alone(l_shape, spaceranger, assert_upright):
+    folder = spaceranger(matrix="raw mtx")
+    write_matrix(l_shape, folder / "outs", "h5")
+    assert_upright(read_section(folder))
