@@ -42,8 +42,11 @@ STYLE: Any = {
 }
 
 
-def recovery_bars(rows: Mapping[str, Row], label: str) -> str | None:
-    """Horizontal bars with 95 % intervals, one a subject, in the order given; None without any figure."""
+def recovery_bars(rows: Mapping[str, Row], label: str, title: str) -> str | None:
+    """Horizontal bars with 95 % intervals, one a subject, in the order given; None without any figure.
+
+    ``title`` is read to those who cannot see it; it must differ from figure to figure.
+    """
     shown = [(name, row) for name, row in rows.items() if row.value is not None]
     if not shown:
         return None
@@ -68,7 +71,7 @@ def recovery_bars(rows: Mapping[str, Row], label: str) -> str | None:
         axes.set_xlabel(label)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        return _svg(figure, label)
+        return _svg(figure, title)
 
 
 def _figure_text(row: Row) -> str:
@@ -128,7 +131,7 @@ def _svg(figure: Figure, title: str) -> str:
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     # matplotlib repeats ids from figure to figure; within one page they must differ.
-    mark = re.sub(r"\W+", "", title)[:24]
+    mark = re.sub(r"\W+", "-", title)
     svg = re.sub(r'(id="|href="#|url\(#)', lambda found: f"{found[1]}{mark}-", svg)
     return re.sub(r"<svg ", f'<svg role="img" aria-label="{_attribute(title)}" ', svg, count=1)
 

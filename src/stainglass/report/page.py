@@ -104,7 +104,7 @@ def _split(card: Card, answer: Answer) -> SplitPart:
     judge = card.judges[0].name if card.judges else None
     rows = {name: row for name in BARS if (row := card.find("recovery", name, answer.split)) is not None}
     label = "gene recovery: mean Pearson r, measured against read from the picture"
-    bars = recovery_bars(rows, label)
+    bars = recovery_bars(rows, label, f"gene recovery, {answer.split}")
     return SplitPart(
         split=answer.split,
         title=_split_title(card, answer.split),

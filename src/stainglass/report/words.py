@@ -41,8 +41,8 @@ METRICS: dict[str, Words] = {
     ),
     "recovery_gain": Words(
         "Gain in gene recovery",
-        "Recovery from the generated windows minus recovery from the control in this column. Above zero, with "
-        "its whole interval: the right genes mattered.",
+        "Recovery from the generated windows minus recovery from the control in this column. Above zero "
+        "with its whole interval: the right genes mattered.",
     ),
     "cell_types": Words("Cell types (r)", "As gene recovery, for the shares of cell types in a spot."),
     "cell_types_share": Words("Share of real cell types", "As a share of what the real windows give."),
@@ -65,14 +65,14 @@ METRICS: dict[str, Words] = {
     "density": Words(
         "Density", "How deep inside real tissue's range the pictures lie; about 1 for real tissue."
     ),
-    "coverage": Words("Coverage", "Share of real windows with a picture near: low when variety is lost."),
+    "coverage": Words("Coverage", "Share of real windows with a picture near; low without variety."),
     "nuclei_density": Words("Nuclei per area (r)", "Do nuclei crowd where they crowd in the real windows?"),
     "nuclei_density_gain": Words("Gain in nuclei per area", "Generated over the control in this column."),
     "nuclei_area": Words("Nuclear area (r)", "Does the share of nuclear area follow the real windows?"),
     "nuclei_area_gain": Words("Gain in nuclear area", "Generated over the control in this column."),
     "optical_density": Words("Stain density (r)", "Does darkness follow the real windows?"),
     "optical_density_gain": Words("Gain in stain density", "Generated over the control in this column."),
-    "nuclei_density_ratio": Words("Nuclei, times real", "Nuclei per mm² over the real windows'; 1 is right."),
+    "nuclei_density_ratio": Words("Nuclei, times real", "Nuclei per mm² over the real ones; 1 is right."),
     "nearest_train": Words("Nearest training window", "Distance in feature space; 0 is a copy."),
     "copy_rate": Words(
         "Copy rate",
