@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stainglass.errors import StainglassError
+from stainglass.files import atomic_path
 
 
 class _Strict(BaseModel):
@@ -135,9 +136,9 @@ class DenoiserLoop(Loop):
 class Sampling(_Strict):
     """From noise to latents."""
 
-    solver: Literal["euler", "heun", "unipc", "dpmpp"] = "heun"
-    steps: int = Field(12, ge=1)
-    guidance: float = Field(2.0, ge=0)
+    solver: Literal["euler", "heun", "unipc", "dpmpp"] = "unipc"
+    steps: int = Field(16, ge=1)
+    guidance: float = Field(1.5, ge=0)
     interval: tuple[float, float] = (0.2, 0.9)
     """Guidance acts while the noise level (0 clean … 1 noise) lies within."""
     batch: int = Field(16, ge=1)
@@ -152,10 +153,10 @@ class Evaluation(_Strict):
     noise_seeds: tuple[int, ...] = (0,)
     part: Literal["validation", "test"] = "test"
     """The part of the split that is judged; the other held-out part, when there is one, is the other patient."""
-    primary: str = "gene recovery share"
+    primary: str = "recovery_gain"
     recovery_genes: int = Field(200, ge=5)
     derange_um: float = Field(500.0, ge=0)
-    bootstrap: int = Field(400, ge=50)
+    bootstrap: int = Field(200, ge=50)
     lpips_weights: str | None = None
     inception_weights: str | None = None
     notes: tuple[str, ...] = ()
@@ -179,11 +180,8 @@ class Recipe(_Strict):
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
 
-    @model_validator(mode="after")
-    def _one_seed(self) -> Recipe:
-        if self.windows.size_px % 8:
-            raise ValueError("windows.size_px must be a multiple of 8")
-        return self
+    data: str = ""
+    """A sentence on the data and its terms, for the model card."""
 
 
 def load_recipe(name: str | Path, preset: str | None = None, sets: tuple[str, ...] = ()) -> Recipe:
@@ -233,10 +231,16 @@ def recipe_from_tree(tree: dict[str, Any], where: Path) -> Recipe:
         raise StainglassError(where, f"{place}: {first['msg']} (got {first['input']!r})", "Correct this value") from None
 
 
+def recipe_from_sets(name: str, sets: tuple[str, ...]) -> Recipe:
+    """Defaults with overrides, for a verb that was given no recipe."""
+    tree: Any = {"name": name}
+    for item in sets:
+        tree = _merged(tree, _override(item))
+    return recipe_from_tree(tree, Path("--set"))
+
+
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write the resolved tree as YAML."""
-    from stainglass.files import atomic_path
-
     with atomic_path(path) as temporary:
         temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import zarr
 from jaxtyping import Bool, Float16, Float32, UInt8
 from numpy.typing import NDArray
@@ -273,6 +274,16 @@ class Cohort:
                 if window.section == name and window.spot is not None:
                     counts[i] = matrix[rows[window.spot]]
         return counts
+
+    def cell_types(self, windows: Sequence[Window]) -> pd.DataFrame | None:
+        """Cell-type shares of the spot each window is centred on, where every section brings them."""
+        tables = {}
+        for name in {w.section for w in windows}:
+            found = self.sections[name].used_spots.obsm.get("cell_types")
+            if not isinstance(found, pd.DataFrame):
+                return None
+            tables[name] = found
+        return pd.concat([tables[w.section].loc[[w.spot]] for w in windows])
 
 
 def joined(blocks: Sequence[Conditions]) -> Conditions:

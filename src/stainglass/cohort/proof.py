@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
+from matplotlib import get_data_path
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -39,7 +40,7 @@ def draw_proof(
     """
     image = Image.fromarray(picture).convert("RGB")
     pen = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=max(14, image.width // 60))
+    font = _font(max(14, image.width // 60))
     for (y, x), used, why, diameter in zip(
         spots_um_yx / picture_mpp, spots["used"], spots["why_dropped"], spots["diameter_um"]
     ):
@@ -58,7 +59,12 @@ def draw_proof(
         image.save(temporary, format="PNG", optimize=True)
 
 
-def _scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], mpp: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> None:
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib's own DejaVu Sans: Pillow's default has no µ."""
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def _scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], mpp: float, font: ImageFont.FreeTypeFont) -> None:
     """A bar of a round length, about a sixth of the width."""
     target = size[0] * mpp / 6
     length_um = next(n for n in (10000, 5000, 2000, 1000, 500, 200, 100, 50, 20, 10) if n <= max(target, 10))

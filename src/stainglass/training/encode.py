@@ -13,11 +13,11 @@ import zarr
 from numpy.typing import NDArray
 
 from stainglass.cohort.cohort import Cohort, PreparedSection
+from stainglass.cohort.raster import WHITE
 from stainglass.cohort.windows import Window
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
 from stainglass.models.turns import turn_plane
 from stainglass.progress import Advance, progress_bar
-from stainglass.sections.slides import WHITE
 from stainglass.units import LATENT_STEP_PX
 
 TILE_PX = 1024

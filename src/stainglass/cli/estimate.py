@@ -1,0 +1,118 @@
+"""``--dry-run``: what a step would take. Disk from sizes; time by timing a few real steps; memory by what is held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stainglass.cohort.cohort import Cohort
+from stainglass.config import Prepare, Recipe
+from stainglass.models.autoencoder import TissueAutoencoder
+from stainglass.models.denoiser import make_denoiser, predict_velocity
+from stainglass.models.genecondnet import Embedded
+from stainglass.models.solver import evaluations
+from stainglass.progress import console
+from stainglass.sections.read import SectionSource
+from stainglass.training.crops import MEMORY_BUDGET
+from stainglass.units import LATENT_STEP_PX
+
+BASE_GB = 0.9
+"""What Python, torch and anndata take before any data: measured on Linux, CPU build."""
+PREPARE_MPX_PER_SECOND = 8.0
+"""Decoding, resampling and writing on two cores, from benchmarks/prepare.py."""
+COMPRESSED = 0.35
+"""Bytes on disk a byte of raster, white margins left out."""
+
+
+def tell_prepare(sources: Sequence[SectionSource], settings: Prepare, out: Path) -> None:
+    """Time, disk and memory of preparing these sections."""
+    megapixels = [_raster_mpx(source, settings) for source in sources]
+    seconds = sum(megapixels) / PREPARE_MPX_PER_SECOND
+    _tell(f"prepare {len(sources)} sections into {out}", seconds, sum(megapixels) * 3 * COMPRESSED / 1e3, BASE_GB + max(megapixels) * 3 * 2.5 / 1e3)
+
+
+def _raster_mpx(source: SectionSource, settings: Prepare) -> float:
+    section = source.read()
+    with section.slide:
+        scale = min(section.slide_mpp / settings.mpp, 1.0)
+        height, width = section.slide.size_px_yx
+        return height * width * scale**2 / 1e6
+
+
+def tell_train(cohort: Cohort, plan: Recipe, out: Path) -> None:
+    """Time, disk and memory of training on this cohort."""
+    raster = sum(s.bytes_of("he/0") for s in cohort.sections.values())
+    seconds, gigabytes = _training_seconds(plan)
+    held = min(raster, MEMORY_BUDGET) / 1e9
+    _tell(f"train into {out}", seconds, raster / 1e9 / 12 + gigabytes, BASE_GB + held + 1.0)
+
+
+def tell_run(plan: Recipe, source: Path | None, out: Path) -> None:
+    """Time, disk and memory of a whole recipe."""
+    if source is not None:
+        from stainglass.sections import read_sections
+
+        tell_prepare(read_sections(source), plan.prepare, out / "cohort")
+    elif plan.simulate is not None:
+        mpx = plan.simulate.patients * (plan.simulate.size_um / plan.simulate.mpp) ** 2 / 1e6
+        _tell(f"simulate and prepare {plan.simulate.patients} sections", mpx * 0.8, mpx * 3 * 1.5 / 1e3, BASE_GB + 0.5)
+    seconds, gigabytes = _training_seconds(plan)
+    _tell("train", seconds, gigabytes, BASE_GB + 2.0)
+    _tell("generate and evaluate", _sampling_seconds(plan), 0.1, BASE_GB + 1.5)
+
+
+def _training_seconds(plan: Recipe) -> tuple[float, float]:
+    """Seconds (a step of each network timed here and now) and GB of checkpoints."""
+    loop, own = plan.train_autoencoder, plan.autoencoder.folder is None
+    seconds, parameters = 0.0, 0
+    if own:
+        network = TissueAutoencoder(plan.autoencoder.latent_channels, plan.autoencoder.widths, plan.autoencoder.blocks)
+        crop = torch.zeros(loop.batch, 3, loop.crop_px, loop.crop_px)
+        parameters += sum(p.numel() for p in network.parameters())
+        seconds += loop.steps * loop.accumulate * _step_seconds(network, lambda: network.decode(network.encode(crop).latents).sample)
+    denoiser, inputs = _denoiser(plan, plan.train_denoiser.batch)
+    parameters += sum(p.numel() for p in denoiser.parameters())
+    steps = plan.train_denoiser.steps * plan.train_denoiser.accumulate
+    seconds += steps * _step_seconds(denoiser, lambda: predict_velocity(denoiser, *inputs))
+    return seconds, parameters * 16 * (plan.train_denoiser.keep + 1) / 1e9
+
+
+def _sampling_seconds(plan: Recipe) -> float:
+    denoiser, inputs = _denoiser(plan, plan.sampling.batch)
+    with torch.no_grad():
+        predict_velocity(denoiser, *inputs)
+        began = time.perf_counter()
+        predict_velocity(denoiser, *inputs)
+        forward = time.perf_counter() - began
+    guided = 1 + (plan.sampling.interval[1] - plan.sampling.interval[0] if plan.sampling.guidance != 1 else 0)
+    painted_subjects, judged_splits = 4, 2
+    batches = plan.evaluation.windows * painted_subjects * judged_splits * len(plan.evaluation.noise_seeds) / plan.sampling.batch
+    return batches * evaluations(plan.sampling.solver, plan.sampling.steps) * guided * forward
+
+
+def _denoiser(plan: Recipe, batch: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor, Embedded]]:
+    side, channels, width = plan.windows.size_px // LATENT_STEP_PX, plan.autoencoder.latent_channels, plan.genes.width
+    network = make_denoiser(plan.denoiser, channels, side, width)
+    tokens = plan.windows.max_spots * plan.genes.tokens
+    told = Embedded(torch.zeros(batch, tokens, width), torch.ones(batch, tokens, dtype=torch.bool), torch.zeros(batch, width))
+    return network, (torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5), told)
+
+
+def _step_seconds(network: torch.nn.Module, forward: object) -> float:
+    """Median of three steps forward and back, after one to warm up."""
+    assert callable(forward)
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        forward().pow(2).mean().backward()
+        network.zero_grad()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
+
+
+def _tell(what: str, seconds: float, disk_gb: float, memory_gb: float) -> None:
+    console.print(f"{what}: about {seconds / 60:.1f} min, {disk_gb:.2f} GB of disk, {memory_gb:.1f} GB of memory", highlight=False)

@@ -1,0 +1,39 @@
+"""``stainglass evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from stainglass.cli.common import Sets, print_result, say_next
+
+
+def evaluate(
+    run: Path,
+    *,
+    cohort: Annotated[Path | None, Parameter(help="The cohort; by default the run's own.")] = None,
+    sets: Sets = (),
+) -> None:
+    """Judge a run's generator on held-out windows, beside every control: the card.
+
+    For instance::
+
+        stainglass evaluate runs/her2st --set evaluation.windows=64
+
+    Parameters
+    ----------
+    run
+        Folder of a run with recipe.yaml and generator/.
+    """
+    from stainglass.cli.judge import judge_run
+    from stainglass.cohort.cohort import Cohort
+    from stainglass.config import load_recipe
+    from stainglass.errors import StainglassError
+
+    if not (run / "recipe.yaml").is_file():
+        raise StainglassError(run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote")
+    judge_run(run, Cohort.open(cohort or run / "cohort"), load_recipe(run / "recipe.yaml", sets=sets))
+    say_next(f"stainglass report {run}")
+    print_result(run / "evaluation" / "card.json")

@@ -1,0 +1,98 @@
+"""``stainglass generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from stainglass.cli.common import print_result, say_next
+
+
+def generate(
+    source: Path,
+    *,
+    model: Annotated[str, Parameter(help="A generator's folder (or a run's, or a hub id).")],
+    out: Path,
+    n: Annotated[int | None, Parameter(help="This many windows, spread evenly; all by default.")] = None,
+    part: Annotated[str | None, Parameter(help="Of a cohort: train, validation, test, or a section's id.")] = None,
+    layout: Literal["patches", "grid"] = "patches",
+    mpp: Annotated[float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")] = None,
+    steps: int = 16,
+    solver: Literal["euler", "heun", "unipc", "dpmpp"] = "unipc",
+    guidance: float = 1.5,
+    interval: Annotated[tuple[float, float], Parameter(help="Noise levels between which guidance acts.")] = (0.2, 0.9),
+    seed: int = 0,
+    batch: int = 16,
+    tiff: Annotated[bool, Parameter(help="Write TIFF instead of PNG.", negative="")] = False,
+) -> None:
+    """Paint patches for an AnnData, a section's folder or a cohort's sections.
+
+    Every file says in its metadata that it is synthetic, by which model and from which spots. For instance::
+
+        stainglass generate my.h5ad --model run/generator --out painted --n 36
+
+    Parameters
+    ----------
+    source
+        An .h5ad, the folder of a section, or a prepared cohort.
+    out
+        Folder for the pictures and patches.csv.
+    layout
+        Windows round the spots, or a grid that tiles the tissue (cohorts only).
+    """
+    from stainglass.models.pipeline import SamplerSettings
+    from stainglass.synthesis.generator import Generator
+
+    generator = Generator.from_pretrained(model_folder(model))
+    settings = SamplerSettings(solver, steps, guidance, interval)
+    common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
+    if (source / "cohort.json").is_file():
+        from stainglass.cohort.cohort import Cohort
+
+        cohort = Cohort.open(source)
+        painted = generator.generate_cohort(cohort, sections_of(cohort, part), n, layout=layout, **common)
+    else:
+        painted = generator.generate(_spots_of(source, mpp), n, mpp=None, section=source.stem, **common)
+    painted.save(out, ".tif" if tiff else ".png")
+    say_next(f"look at {out}, then stainglass evaluate RUN")
+    print_result(out)
+
+
+def model_folder(model: str) -> str:
+    """A run's folder stands for its generator."""
+    inside = Path(model) / "generator"
+    return str(inside) if inside.is_dir() else model
+
+
+def sections_of(cohort: Any, part: str | None) -> tuple[str, ...]:
+    """Sections of a part of the split, one by name, or all."""
+    if part is None:
+        return tuple(cohort.sections)
+    if part in cohort.sections:
+        return (part,)
+    from stainglass.errors import StainglassError
+
+    if part not in ("train", "validation", "test"):
+        raise StainglassError(f"--part {part}", "no part of a split and no section", f"Choose train, validation, test or one of {', '.join(cohort.sections)}")
+    return tuple(cohort.split().part(part))
+
+
+def _spots_of(source: Path, mpp: float | None) -> Any:
+    """The spots of an AnnData file or a section's folder, positions in µm."""
+    from stainglass.sections import read_section
+    from stainglass.sections.read import kind_of
+
+    if kind_of(source) == "anndata":
+        import anndata
+
+        from stainglass.sections.spots import read_spots
+
+        adata = anndata.read_zarr(source) if source.is_dir() else anndata.read_h5ad(source)
+        section = read_spots(adata, id=source.stem, mpp=mpp)
+    else:
+        section = read_section(source, mpp=mpp)
+    spots = section.spots
+    spots.obsm["spatial_um_yx"] = section.spots_um_yx
+    return spots

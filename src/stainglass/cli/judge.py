@@ -1,0 +1,94 @@
+"""From a run's folder to its card: real windows are read, the generator is handed over as a painter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stainglass.errors import StainglassError
+from stainglass.evaluation.evaluate import evaluate
+from stainglass.evaluation.settings import EvaluationSettings
+from stainglass.evaluation.tissue import Tissue
+from stainglass.models.pipeline import Facts, SamplerSettings
+from stainglass.synthesis.generator import Generator
+from stainglass.synthesis.paint import CohortPainter
+
+if TYPE_CHECKING:
+    from stainglass.cohort.cohort import Cohort
+    from stainglass.config import Recipe
+    from stainglass.evaluation.card import Card
+
+TRAIN_WINDOWS = 2000
+
+
+def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
+    """Evaluate ``run/generator`` on the part of the split that the recipe names; write ``run/evaluation``."""
+    generator = Generator.from_pretrained(run / "generator")
+    split = cohort.split(recipe.split.name)
+    judged = recipe.evaluation.part
+    if not split.part(judged):
+        raise StainglassError(cohort.path, f"its split has no {judged} sections", "Set evaluation.part to the other part")
+    other_part = "test" if judged == "validation" else "validation"
+    patients = {cohort.patients[name] for name in split.part(judged)}
+    others = [name for name in split.part(other_part) if cohort.patients[name] not in patients]
+    held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, recipe.evaluation.windows)
+    train = read_tissue(cohort, split.train, generator.facts, "train", TRAIN_WINDOWS)
+    other = read_tissue(cohort, others, generator.facts, "other_patient", recipe.evaluation.windows) if others else None
+    sampling = recipe.sampling
+    painter = CohortPainter(
+        generator.pipeline,
+        SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval),
+        sampling.batch,
+    )
+    return evaluate(held_out, train, other, painter, _settings(cohort, recipe, judged), run / "evaluation")
+
+
+def read_tissue(cohort: Cohort, sections: Sequence[str], facts: Facts, name: str, most: int) -> Tissue:
+    """Real patches of sections with all that is measured about them, at most ``most``, spread evenly."""
+    windows = cohort.patches(sections, facts.window_px)
+    if len(windows) > most:
+        windows = [windows[i] for i in np.linspace(0, len(windows) - 1, most).round().astype(int)]
+    return Tissue(
+        name=name,
+        windows=tuple(windows),
+        pixels=cohort.pixels(windows),
+        counts=cohort.measured(windows, facts.axis),
+        symbols=facts.gene_symbols,
+        centres_um_yx=np.stack([w.centre_um_yx(cohort.mpp) for w in windows]),
+        sections=tuple(w.section for w in windows),
+        patients=tuple(cohort.patients[w.section] for w in windows),
+        conditions=cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots),
+        cell_types=cohort.cell_types(windows),
+    )
+
+
+def _settings(cohort: Cohort, recipe: Recipe, judged: str) -> EvaluationSettings:
+    evaluation, split = recipe.evaluation, cohort.split(recipe.split.name)
+    shared = {cohort.patients[name] for name in split.part(judged)} & set(split.shared_patients)
+    notes = list(evaluation.notes)
+    if shared:
+        notes.append(
+            f"Patient {', '.join(sorted(shared))} stands on both sides: the held-out section is of the same tumour "
+            "as the training sections. This is no patient generalisation."
+        )
+    if len(evaluation.noise_seeds) and "noise seeds" not in " ".join(notes):
+        notes.append("One training seed; the intervals hold over windows and noise seeds, not over trainings.")
+    sections = ", ".join(f"{name} (patient {cohort.patients[name]})" for name in split.train)
+    return EvaluationSettings(
+        mpp=cohort.mpp,
+        split=judged,
+        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {recipe.train_denoiser.steps} steps of {recipe.train_denoiser.batch} windows",
+        n=evaluation.windows,
+        seeds=evaluation.noise_seeds,
+        lpips_weights=Path(evaluation.lpips_weights) if evaluation.lpips_weights else None,
+        inception_weights=Path(evaluation.inception_weights) if evaluation.inception_weights else None,
+        derange_um=evaluation.derange_um,
+        bootstrap=evaluation.bootstrap,
+        recovery_genes=evaluation.recovery_genes,
+        primary=evaluation.primary,
+        notes=tuple(notes),
+        choice_seed=recipe.seed,
+    )

@@ -1,0 +1,75 @@
+"""``stainglass run``: a whole recipe, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from stainglass.cli.common import DryRun, Sets, print_result, say_next
+from stainglass.progress import console
+
+
+def run(
+    recipe: str,
+    *,
+    out: Path,
+    data: Annotated[Path | None, Parameter(help="Folder or manifest of sections; without it the recipe simulates.")] = None,
+    preset: Annotated[str | None, Parameter(help="One of the recipe's presets, e.g. brief or full.")] = None,
+    fresh: Annotated[bool, Parameter(help="Delete an earlier run in --out first.", negative="")] = False,
+    sets: Sets = (),
+    dry_run: DryRun = False,
+) -> None:
+    """From sections to report: simulate (when there are no data), prepare, train, generate, evaluate, report.
+
+    What is finished in --out is not done again: an interrupted run goes on. For instance::
+
+        stainglass run recipes/her2st.yaml --data her2st --out runs/her2st --preset brief
+
+    Parameters
+    ----------
+    recipe
+        A recipe's file, or the name of one that comes with stainglass.
+    out
+        Folder of the run.
+    """
+    from stainglass.config import load_recipe
+
+    plan = load_recipe(recipe, preset, sets)
+    source = data_of(plan, data, out)
+    if dry_run:
+        from stainglass.cli.estimate import tell_run
+
+        tell_run(plan, source, out)
+        return
+    from stainglass.cli.stages import clear_run, refuse_another_recipe, run_stages
+
+    if fresh:
+        clear_run(out)
+    refuse_another_recipe(plan, out)
+    began = time.perf_counter()
+    page = run_stages(plan, source, out, preset)
+    console.print(f"done in {(time.perf_counter() - began) / 60:.1f} minutes", highlight=False)
+    say_next(f"open {page}")
+    print_result(page)
+
+
+def data_of(plan: object, data: Path | None, out: Path) -> Path | None:
+    """The data given, or None when the recipe simulates its own.
+
+    Raises
+    ------
+    StainglassError
+        When there is neither.
+    """
+    from stainglass.config import Recipe
+    from stainglass.errors import StainglassError
+
+    assert isinstance(plan, Recipe)
+    if data is None and plan.simulate is None:
+        raise StainglassError(f"recipe {plan.name}", "needs data and simulates none", "Pass --data FOLDER_OR_MANIFEST")
+    if data is not None and not data.exists():
+        raise StainglassError(data, "no such file or folder", "Check --data")
+    return data

@@ -1,0 +1,91 @@
+"""The stages of a run, in order; each leaves its result in the run's folder and is skipped when it is there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from stainglass.cli.common import write_provenance
+from stainglass.cli.judge import judge_run
+from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.config import Recipe, write_recipe
+from stainglass.errors import StainglassError
+from stainglass.files import sha256_of
+from stainglass.models.pipeline import SamplerSettings
+from stainglass.progress import console
+from stainglass.report.page import write_report
+from stainglass.sections import read_sections, simulate_cohort
+from stainglass.synthesis.generator import Generator
+from stainglass.training.stages import train_generator
+
+OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "simulated", "cohort", "autoencoder", "denoiser",
+            "generator", "generated", "evaluation", "report.html")  # fmt: skip
+SHOWN = 36
+"""Patches written as files: the first windows, uncurated."""
+
+
+def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None = None) -> Path:
+    """Do what is missing of a run; returns the report's path.
+
+    Parameters
+    ----------
+    source
+        Folder or manifest of sections; None simulates.
+    """
+    write_recipe(plan, out / "recipe.yaml")
+    _stage(1, "sections")
+    manifest = source if source is not None else _simulated(plan, out / "simulated")
+    _stage(2, "cohort")
+    cohort = prepare_cohort(read_sections(manifest), out / "cohort", plan.prepare)
+    split = prepare_split(cohort, plan.split, plan.seed)
+    hashes = {name: sha256_of(section.path / "record.json") for name, section in cohort.sections.items()}
+    write_provenance(out, plan, preset=preset, data=str(source or "simulated"), section_records=hashes)
+    console.print(f"  train {', '.join(split.train)}; validation {', '.join(split.validation) or '–'}; test {', '.join(split.test) or '–'}", highlight=False)
+    _stage(3, "training")
+    train_generator(cohort, split, plan, out, plan.data)
+    _stage(4, "generation")
+    if not (out / "generated" / "patches.csv").is_file():
+        generator = Generator.from_pretrained(out / "generator")
+        sampling = plan.sampling
+        settings = SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
+        held_out = split.part(plan.evaluation.part)
+        painted = generator.generate_cohort(cohort, held_out, SHOWN, seed=sampling.seed, settings=settings, batch=sampling.batch)
+        painted.save(out / "generated")
+    _stage(5, "evaluation")
+    if not (out / "evaluation" / "card.json").is_file():
+        judge_run(out, cohort, plan)
+    _stage(6, "report")
+    return write_report(out)
+
+
+def _stage(number: int, name: str) -> None:
+    console.rule(f"{number}/6 {name}", align="left")
+
+
+def _simulated(plan: Recipe, folder: Path) -> Path:
+    manifest = folder / "manifest.csv"
+    if manifest.is_file():
+        return manifest
+    if plan.simulate is None:
+        raise StainglassError(f"recipe {plan.name}", "needs data and simulates none", "Pass --data FOLDER_OR_MANIFEST")
+    s = plan.simulate
+    return simulate_cohort(folder, s.tissue, s.patients, s.size_um, s.mpp, plan.seed)
+
+
+def refuse_another_recipe(plan: Recipe, out: Path) -> None:
+    """A folder that holds a run with other settings is not gone on with: the result would be neither."""
+    path = out / "recipe.yaml"
+    if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) != plan.model_dump(mode="json"):
+        raise StainglassError(out, "holds a run with other settings", "Choose another --out, or pass --fresh to start over")
+
+
+def clear_run(out: Path) -> None:
+    """Delete what a run writes, and nothing else, so that a wrong --out harms nobody."""
+    for name in OF_A_RUN:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

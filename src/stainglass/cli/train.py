@@ -1,0 +1,55 @@
+"""``stainglass train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from stainglass.cli.common import DryRun, Sets, print_result, say_next, write_provenance
+
+
+def train(
+    cohort: Path,
+    *,
+    out: Path,
+    recipe: Annotated[str, Parameter(help="A recipe's file or name.")] = "demo",
+    preset: str | None = None,
+    sets: Sets = (),
+    dry_run: DryRun = False,
+) -> None:
+    """Train autoencoder, GeneCondNet and denoiser on a prepared cohort: a generator.
+
+    Stops cleanly on SIGTERM or Ctrl-C with a checkpoint; the same command goes on from there. For instance::
+
+        stainglass train cohort --recipe her2st --preset brief --out run
+
+    Parameters
+    ----------
+    cohort
+        A prepared cohort.
+    out
+        Folder of the run: metrics, previews, checkpoints and generator/.
+    preset
+        One of the recipe's presets.
+    """
+    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.prepare import prepare_split
+    from stainglass.config import load_recipe, write_recipe
+    from stainglass.training.stages import train_generator
+
+    plan = load_recipe(recipe, preset, sets)
+    opened = Cohort.open(cohort)
+    if dry_run:
+        from stainglass.cli.estimate import tell_train
+
+        tell_train(opened, plan, out)
+        return
+    split_file = opened.path / "splits" / f"{plan.split.name}.json"
+    split = opened.split(plan.split.name) if split_file.is_file() else prepare_split(opened, plan.split, plan.seed)
+    write_recipe(plan, out / "recipe.yaml")
+    write_provenance(out, plan, cohort=str(cohort))
+    train_generator(opened, split, plan, out)
+    say_next(f"stainglass evaluate {out} --cohort {cohort}")
+    print_result(out / "generator")

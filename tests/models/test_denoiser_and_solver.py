@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from stainglass.config import Denoiser
+from stainglass.models.denoiser import TissueDiT, make_denoiser, predict_velocity
+from stainglass.models.genecondnet import Embedded
+from stainglass.models.solver import evaluations, integrate
+
+
+def told(batch: int = 2, width: int = 32) -> Embedded:
+    g = torch.Generator().manual_seed(0)
+    mask = torch.tensor([[True] * 4 + [False] * 2] * batch)
+    return Embedded(torch.randn(batch, 6, width, generator=g), mask, torch.randn(batch, width, generator=g))
+
+
+@pytest.fixture(params=["unet", "dit"])
+def denoiser(request: pytest.FixtureRequest) -> torch.nn.Module:
+    torch.manual_seed(0)
+    settings = Denoiser(kind=request.param, widths=(32, 32), layers=1, heads_of=16)
+    network = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).eval()
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)  # outputs and gates that start at zero hide what is tested
+    return network
+
+
+def test_shape_other_sizes_and_hearing(denoiser: torch.nn.Module) -> None:
+    x, t = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
+    with torch.no_grad():
+        v = predict_velocity(denoiser, x, t, told())
+        assert v.shape == x.shape
+        assert predict_velocity(denoiser, torch.randn(2, 8, 24, 16), t, told()).shape == (2, 8, 24, 16)
+        c = told()
+        for changed in (
+            Embedded(c.tokens + c.mask[..., None], c.mask, c.pooled),
+            Embedded(c.tokens, c.mask, c.pooled + 1),
+        ):
+            assert (predict_velocity(denoiser, x, t, changed) - v).abs().max() > 1e-5
+        masked = Embedded(c.tokens + 5 * ~c.mask[..., None], c.mask, c.pooled)
+        torch.testing.assert_close(predict_velocity(denoiser, x, t, masked), v, atol=1e-5, rtol=1e-4)
+
+
+def test_the_dit_starts_as_pixart_without_a_pooled_vector() -> None:
+    dit = TissueDiT(latent_channels=8, latent_size=16, width=32, layers=1, heads_of=16, condition_width=32).eval()
+    c = told()
+    x, t = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
+    with torch.no_grad():
+        with_pooled = predict_velocity(dit, x, t, c)
+        without = dit(x, encoder_hidden_states=c.tokens, encoder_attention_mask=c.mask.float(), timestep=t * 1000, added_cond_kwargs={}).sample
+    torch.testing.assert_close(with_pooled, without)
+
+
+MEAN, STD = 0.7, 0.5
+
+
+def gaussian_velocity(x: torch.Tensor, t: float) -> torch.Tensor:
+    """The exact velocity when the data are normal: E[ε − z | x_t]."""
+    variance = (1 - t) ** 2 * STD**2 + t**2
+    centred = x - (1 - t) * MEAN
+    return t / variance * centred - (MEAN + (1 - t) * STD**2 / variance * centred)
+
+
+@pytest.mark.parametrize(("solver", "tolerance"), [("euler", 0.05), ("heun", 0.002), ("unipc", 0.01), ("dpmpp", 0.01)])
+def test_solvers_follow_a_flow_whose_end_is_known(solver: str, tolerance: float) -> None:
+    noise = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    errors = [(integrate(gaussian_velocity, noise, solver, n) - (MEAN + STD * noise)).abs().mean().item() for n in (4, 16)]
+    assert errors[1] < tolerance
+    assert errors[1] < errors[0]
+
+
+def test_evaluations_are_counted_as_they_happen() -> None:
+    for solver in ("euler", "heun", "unipc", "dpmpp"):
+        calls = []
+        integrate(lambda x, t: calls.append(t) or x * 0, torch.zeros(1, 1, 2, 2), solver, 5)  # type: ignore[func-returns-value]
+        assert len(calls) == evaluations(solver, 5)

@@ -1,0 +1,103 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stainglass.models.gene_encoder import GeneEncoder
+from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
+
+G, S, B = 12, 3, 2
+
+
+def conditions(seed: int = 0) -> ConditionTensors:
+    g = torch.Generator().manual_seed(seed)
+    present = torch.tensor([[True, True, False], [True, False, False]])
+    return ConditionTensors(
+        torch.poisson(torch.full((B, S, G), 3.0), generator=g) * present[..., None],
+        torch.randn(B, S, 2, generator=g) * 50,
+        torch.full((B, S), 55.0),
+        present,
+    )
+
+
+@pytest.fixture(params=["profile", "set"])
+def net(request: pytest.FixtureRequest) -> GeneCondNet:
+    torch.manual_seed(0)
+    return GeneCondNet(G, request.param, width=16, tokens=2, top_k=5).eval()
+
+
+def test_shapes_and_mask(net: GeneCondNet) -> None:
+    told = net(conditions())
+    assert told.tokens.shape == (B, S * 2, 16)
+    assert told.pooled.shape == (B, 16)
+    assert told.mask.tolist() == [[True] * 4 + [False] * 2, [True] * 2 + [False] * 4]
+
+
+def test_an_absent_spot_says_nothing(net: GeneCondNet) -> None:
+    c = conditions()
+    told = net(c)
+    noisy = net(replace(c, counts=c.counts + 50 * ~c.present[..., None], offsets_um_yx=c.offsets_um_yx + 9 * ~c.present[..., None]))
+    torch.testing.assert_close(told.tokens[told.mask], noisy.tokens[noisy.mask])
+    torch.testing.assert_close(told.pooled, noisy.pooled)
+
+
+def test_a_window_without_spots_is_told_null_whatever_lies_there(net: GeneCondNet) -> None:
+    c = conditions()
+    empty = [net(replace(conditions(seed), present=torch.zeros_like(c.present))) for seed in (0, 1)]
+    torch.testing.assert_close(empty[0].tokens[empty[0].mask], empty[1].tokens[empty[1].mask])
+    torch.testing.assert_close(empty[0].pooled[0], net.null_pooled)
+    assert empty[0].mask.any(1).all()
+
+
+def test_the_order_of_spots_does_not_matter_to_the_pooled_vector(net: GeneCondNet) -> None:
+    c = conditions()
+    flipped = ConditionTensors(c.counts.flip(1), c.offsets_um_yx.flip(1), c.diameters_um.flip(1), c.present.flip(1))
+    torch.testing.assert_close(net(c).pooled, net(flipped).pooled, atol=1e-6, rtol=1e-5)
+
+
+def test_genes_and_place_are_heard(net: GeneCondNet) -> None:
+    c = conditions()
+    told = net(c)
+    more = c.counts.clone()
+    more[:, 0, 3] += 40
+    assert (net(replace(c, counts=more)).pooled - told.pooled).abs().max() > 1e-4
+    assert (net(replace(c, offsets_um_yx=c.offsets_um_yx + 40)).tokens - told.tokens).abs().max() > 1e-4
+
+
+def test_the_set_sees_its_top_genes_only() -> None:
+    torch.manual_seed(0)
+    encoder = GeneEncoder(G, "set", width=16, tokens=2, top_k=3).eval()
+    counts = torch.tensor([[0.0, 9, 8, 7, 1, 1, 1, 0, 0, 0, 0, 0]])
+    fewer = counts.clone()
+    fewer[0, 4], fewer[0, 7] = 0, 1  # the total stays, the top three stay
+    for a, b in zip(encoder(counts, torch.tensor([55.0])), encoder(fewer, torch.tensor([55.0]))):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_spot_without_counts_gives_finite_tokens(net: GeneCondNet) -> None:
+    told = net(replace(conditions(), counts=torch.zeros(B, S, G)))
+    assert torch.isfinite(told.tokens).all()
+    assert torch.isfinite(told.pooled).all()
+
+
+def test_unmeasured_genes_are_silent() -> None:
+    torch.manual_seed(0)
+    encoder = GeneEncoder(G, "profile", width=16, tokens=2)
+    encoder.fit(torch.poisson(torch.full((50, G), 4.0)))
+    counts = torch.poisson(torch.full((1, G), 4.0))
+    counts[:, 5] = 0
+    measured = torch.ones(1, G, dtype=torch.bool)
+    measured[:, 5] = False
+    shifted = encoder(counts, torch.tensor([55.0]), measured)[1]
+    encoder.gene_mean[5] += 3  # a masked gene's statistics cannot matter
+    torch.testing.assert_close(encoder(counts, torch.tensor([55.0]), measured)[1], shifted)
+    assert (encoder(counts, torch.tensor([55.0]))[1] - shifted).abs().max() > 1e-4
+
+
+def test_saved_and_loaded_it_is_the_same(net: GeneCondNet, tmp_path: Path) -> None:
+    net.encoder.fit(torch.poisson(torch.full((50, G), 4.0)))
+    net.save_pretrained(tmp_path)
+    loaded = GeneCondNet.from_pretrained(tmp_path, low_cpu_mem_usage=False).eval()
+    torch.testing.assert_close(loaded(conditions()).tokens, net(conditions()).tokens)
+    assert float(loaded.encoder.depth_mean) == pytest.approx(float(net.encoder.depth_mean))

@@ -1,0 +1,72 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stainglass.errors import StainglassError
+from stainglass.models.genecondnet import ConditionTensors
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+
+
+def conditions(pipeline: TissuePipeline, present: bool = True) -> ConditionTensors:
+    assert pipeline.facts is not None
+    g, s = len(pipeline.facts.gene_ids), pipeline.facts.max_spots
+    return ConditionTensors(
+        torch.poisson(torch.full((2, s, g), 2.0), generator=torch.Generator().manual_seed(0)),
+        torch.zeros(2, s, 2), torch.full((2, s), 55.0), torch.full((2, s), present),
+    )  # fmt: skip
+
+
+def noise(pipeline: TissuePipeline) -> torch.Tensor:
+    assert pipeline.facts is not None
+    side = pipeline.facts.window_px // 8
+    return torch.randn(2, len(pipeline.facts.latent_mean), side, side, generator=torch.Generator().manual_seed(1))
+
+
+def test_there_and_back_is_the_same_generator(pipeline: TissuePipeline, tmp_path: Path) -> None:
+    settings = SamplerSettings(steps=3)
+    pipeline.save_pretrained(tmp_path / "copy")
+    again = TissuePipeline.from_pretrained(tmp_path / "copy")
+    assert again.facts == pipeline.facts
+    one, other = (p(conditions(p), noise(p), settings).numpy() for p in (pipeline, again))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_the_folder_has_safetensors_a_card_and_no_pickle(run_folder: Path) -> None:
+    files = {p.name for p in (run_folder / "generator").rglob("*") if p.is_file()}
+    assert {"model_index.json", "stainglass.json", "README.md", "diffusion_pytorch_model.safetensors"} <= files
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
+    card = (run_folder / "generator" / "README.md").read_text()
+    assert "Not for diagnosis" in card
+    assert "Simulated." in card
+
+
+def test_guidance_of_one_and_an_empty_interval_are_no_guidance(pipeline: TissuePipeline) -> None:
+    c, z = conditions(pipeline), noise(pipeline)
+    plain = pipeline.sample_latents(c, z, SamplerSettings(steps=3, guidance=1.0))
+    never = pipeline.sample_latents(c, z, SamplerSettings(steps=3, guidance=4.0, interval=(2.0, 3.0)))
+    some = pipeline.sample_latents(c, z, SamplerSettings(steps=3, guidance=4.0, interval=(0.0, 1.0)))
+    torch.testing.assert_close(plain, never)
+    assert (plain - some).abs().max() > 1e-5
+
+
+def test_without_spots_guidance_changes_nothing(pipeline: TissuePipeline) -> None:
+    c, z = conditions(pipeline, present=False), noise(pipeline)
+    torch.testing.assert_close(
+        pipeline.sample_latents(c, z, SamplerSettings(steps=3, guidance=1.0)),
+        pipeline.sample_latents(c, z, SamplerSettings(steps=3, guidance=3.0, interval=(0.0, 1.0))),
+        atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+
+
+def test_no_generator_and_another_format_are_said(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StainglassError, match="no generator here"):
+        TissuePipeline.from_pretrained(tmp_path / "nothing")
+    shutil.copytree(run_folder / "generator", tmp_path / "other")
+    path = tmp_path / "other" / "stainglass.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 7}))
+    with pytest.raises(StainglassError, match="format 1"):
+        TissuePipeline.from_pretrained(tmp_path / "other")

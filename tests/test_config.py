@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stainglass.config import load_recipe, shipped_recipes, write_recipe
+from stainglass.errors import StainglassError
+
+
+def test_every_shipped_recipe_and_preset_is_valid() -> None:
+    recipes = shipped_recipes()
+    assert {"demo", "her2st"} <= set(recipes)
+    for name, path in recipes.items():
+        presets = yaml.safe_load(path.read_text()).get("presets", {})
+        for preset in [None, *presets]:
+            assert load_recipe(name, preset).name == name
+
+
+def test_sets_override_presets_and_presets_the_recipe() -> None:
+    brief = load_recipe("her2st", "brief")
+    assert brief.denoiser.widths == (48, 96, 96)
+    assert load_recipe("her2st", "brief", ("train_denoiser.steps=7",)).train_denoiser.steps == 7
+    assert load_recipe("her2st", "brief", ("train_denoiser.steps=7",)).train_denoiser.batch == brief.train_denoiser.batch
+
+
+def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:
+    recipe = load_recipe("her2st", "full")
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        ("train_denoiser.stepz=7", "unknown setting 'train_denoiser.stepz'"),
+        ("train_denoiser.steps=-1", "train_denoiser.steps"),
+        ("denoiser.kind=gan", "denoiser.kind"),
+        ("nonsense", "not of the form"),
+        ("a.b=[", "not YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named(sets: str, words: str) -> None:
+    with pytest.raises(StainglassError, match=words):
+        load_recipe("demo", sets=(sets,))
+
+
+def test_an_unknown_recipe_or_preset_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(StainglassError, match="demo"):
+        load_recipe("nothing")
+    with pytest.raises(StainglassError, match="brief, full"):
+        load_recipe("her2st", "medium")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(StainglassError, match="not a readable recipe"):
+        load_recipe(tmp_path / "bad.yaml")

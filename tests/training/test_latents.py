@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+
+from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.windows import Window
+from stainglass.config import DenoiserLoop, GeneEncoder
+from stainglass.models.autoencoder import TissueAutoencoder, encode_pixels, load_autoencoder, pixels_to_input
+from stainglass.models.turns import TURNS, turn_plane
+from stainglass.training.denoise import LatentCrops, LatentSpace
+from stainglass.training.encode import _inverse, encode_sections, raster_name, turns_needed
+from stainglass.training.fit import latent_statistics, variable_genes
+
+
+@pytest.fixture(scope="module")
+def autoencoder(run_folder: Path) -> TissueAutoencoder:
+    return load_autoencoder(run_folder / "autoencoder" / "model")
+
+
+def test_a_window_of_the_raster_is_the_encoding_of_its_surroundings(cohort: Cohort, autoencoder: TissueAutoencoder) -> None:
+    name = cohort.split().train[0]
+    section = cohort.sections[name]
+    window = cohort.patches([name], 64)[7]
+    around = Window(name, window.top_px - 64, window.left_px - 64, 192)
+    pixels = pixels_to_input(torch.from_numpy(section.pixels(around)[None]))
+    expected = encode_pixels(autoencoder, pixels)[0, :, 8:16, 8:16].detach().numpy()
+    np.testing.assert_allclose(section.latents(raster_name(autoencoder), window), expected, atol=2e-2)
+
+
+def test_what_is_encoded_is_not_encoded_again(cohort: Cohort, autoencoder: TissueAutoencoder) -> None:
+    name = cohort.split().train[0]
+    path = cohort.sections[name].path / "latent" / raster_name(autoencoder) / "zarr.json"
+    before = path.stat().st_mtime_ns
+    encode_sections(cohort, [name], autoencoder, [0])
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_an_inverse_undoes_its_turn(turn: int) -> None:
+    x = torch.arange(12).reshape(3, 4)
+    torch.testing.assert_close(turn_plane(turn_plane(x, turn), _inverse(turn)), x)
+
+
+def test_a_foreign_autoencoder_gets_one_raster_a_turn(cohort: Cohort) -> None:
+    torch.manual_seed(0)
+    foreign = AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).eval()
+    assert list(turns_needed(foreign)) == list(TURNS)
+    name = cohort.split().train[0]
+    section = cohort.sections[name]
+    encode_sections(cohort, [name], foreign, [6])
+    # Rasters lie on one grid: a window of raster 6, turned, is the encoding of the turned window.
+    window = cohort.patches([name], 64)[7]
+    around = Window(name, window.top_px - 160, window.left_px - 160, 64 + 320)
+    turned = turn_plane(pixels_to_input(torch.from_numpy(section.pixels(around)[None])), 6)
+    with torch.no_grad():
+        expected = encode_pixels(foreign, turned)[0, :, 20:28, 20:28].numpy()
+    found = turn_plane(torch.from_numpy(section.latents(raster_name(foreign, 6), window).astype(np.float32)), 6).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
+def test_genes_are_chosen_on_the_training_sections_alone(cohort: Cohort) -> None:
+    train = cohort.split().train
+    axis = variable_genes(cohort, train, 40)
+    assert len(axis) == 40
+    from stainglass.training.fit import log_normalised
+
+    blocks = np.concatenate([cohort.sections[s].counts_on(cohort.axis)[0] for s in train])
+    variance = log_normalised(blocks).var(0)
+    cut = np.sort(variance)[-40]
+    assert all(variance[cohort.axis.position[gene]] >= cut - 1e-6 for gene in axis.ids)
+
+
+def test_statistics_do_not_mind_turns(cohort: Cohort, autoencoder: TissueAutoencoder) -> None:
+    assert autoencoder.frequencies is not None
+    mean, std = latent_statistics(cohort, cohort.split().train, raster_name(autoencoder), 64, autoencoder.frequencies)
+    for k, (_, u, v) in enumerate(autoencoder.frequencies):
+        if u % 2 or v % 2:
+            assert abs(mean[k]) < 1e-5
+        twin = next(i for i, f in enumerate(autoencoder.frequencies) if f == (autoencoder.frequencies[k][0], v, u))
+        assert std[k] == pytest.approx(std[twin], rel=1e-5)
+
+
+def test_examples_are_functions_of_their_position(cohort: Cohort, autoencoder: TissueAutoencoder) -> None:
+    train = cohort.split().train
+    name = raster_name(autoencoder)
+    mean, std = latent_statistics(cohort, train, name, 64, autoencoder.frequencies)
+    axis = variable_genes(cohort, train, 40)
+    space = LatentSpace(autoencoder, (name,), mean, std)
+
+    def crops() -> LatentCrops:
+        return LatentCrops(cohort, train, axis, space, GeneEncoder(genes=40), DenoiserLoop(null_share=0.5),
+                           size_px=64, reach_um=115.0, max_spots=4)  # fmt: skip
+
+    one, other = crops(), crops()
+    for _ in range(3):
+        other.example(0)
+    for position in (0, 17, 17, 3):
+        a, b = one.example(position), other.example(position)
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key])
+    drawn = [one.example(i) for i in range(60)]
+    null = np.mean([not d["present"].any() for d in drawn])
+    assert 0.25 < null < 0.75
+    z = np.stack([d["z"] for d in drawn])
+    assert 0.5 < z.std() < 1.6

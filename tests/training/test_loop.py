@@ -1,0 +1,143 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stainglass.config import Loop
+from stainglass.errors import StainglassError, StopRequested
+from stainglass.training.checkpoint import latest_checkpoint
+from stainglass.training.loop import Objective, learning_rate, rng_of, train
+
+
+class Line:
+    """y = 3x − 1 with noise; one example a position."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.seen: list[int] = []
+
+    def example(self, position: int) -> dict[str, np.ndarray]:
+        self.seen.append(position)
+        if position == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        rng = rng_of(5, position)
+        x = rng.standard_normal(4, dtype=np.float32)
+        return {"x": x, "y": (3 * x - 1 + 0.1 * rng.standard_normal(4)).astype(np.float32)}
+
+
+class Fit(Objective):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.SiLU(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 4))
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss = (self.net(batch["x"]) - batch["y"]).pow(2).mean()
+        return loss, {"error": loss.detach().sqrt()}
+
+    def picture(self) -> np.ndarray:
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+def settings(**changes: object) -> Loop:
+    return Loop(**{"steps": 20, "batch": 4, "warmup": 3, "checkpoint_every": 7, "log_every": 1, "preview_every": 10, **changes})  # type: ignore[arg-type]
+
+
+def losses(folder: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def weights(objective: Objective) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in objective.parameters()])
+
+
+def test_a_stopped_and_resumed_run_is_the_unbroken_run(tmp_path: Path) -> None:
+    whole = train(Fit(), Line(), settings(), tmp_path / "whole", "fit")
+    # The signal comes while batch 9 is drawn, a step ahead of the network.
+    with pytest.raises(StopRequested, match="of 20"):
+        train(Fit(), Line(stop_at=9 * 4), settings(), tmp_path / "broken", "fit")
+    stopped = latest_checkpoint(tmp_path / "broken")
+    assert stopped is not None
+    assert stopped.name < "step-0000020"
+    resumed = train(Fit(), Line(), settings(), tmp_path / "broken", "fit")
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    whole = train(Fit(), Line(), settings(), tmp_path / "whole", "fit")
+
+    class Killed(Line):
+        def example(self, position: int) -> dict[str, np.ndarray]:
+            if position == 12 * 4:
+                raise MemoryError("killed")
+            return super().example(position)
+
+    with pytest.raises(MemoryError):
+        train(Fit(), Killed(), settings(), tmp_path / "broken", "fit")
+    resumed = train(Fit(), Line(), settings(), tmp_path / "broken", "fit")
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = train(Fit(), Line(), settings(), tmp_path, "fit")
+    examples = Line()
+    second = train(Fit(), examples, settings(), tmp_path, "fit")
+    assert examples.seen == []
+    torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)
+
+
+def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:
+    class Plain(Fit):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net[2] = torch.nn.Identity()
+
+    large = train(Plain(), Line(), settings(batch=8, steps=6), tmp_path / "a", "fit")
+    small = train(Plain(), Line(), settings(batch=4, accumulate=2, steps=6), tmp_path / "b", "fit")
+    torch.testing.assert_close(weights(large), weights(small), atol=1e-5, rtol=1e-4)
+
+
+def test_it_learns_and_leaves_what_a_run_leaves(tmp_path: Path) -> None:
+    train(Fit(), Line(), settings(steps=150, learning_rate=0.02, keep=2), tmp_path, "fit")
+    found = losses(tmp_path)
+    assert np.mean([found[s] for s in range(140, 150)]) < 0.5 * found[1]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert (tmp_path / "previews" / "step-0000150.png").is_file()
+    assert {p.suffix for p in (tmp_path / "checkpoints").rglob("*") if p.is_file()} == {".safetensors", ".json"}
+
+
+def test_another_runs_checkpoint_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
+    train(Fit(), Line(), settings(), tmp_path, "fit")
+    with pytest.raises(StainglassError, match="seed"):
+        train(Fit(), Line(), settings(seed=1), tmp_path, "fit")
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    (path / "optimiser.safetensors").write_bytes(b"short")
+    with pytest.raises(StainglassError, match="damaged"):
+        train(Fit(), Line(), settings(), tmp_path, "fit")
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(tmp_path: Path) -> None:
+    class Broken(Fit):
+        def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return super().forward(batch)[0] * float("inf"), {}
+
+    with pytest.raises(StainglassError, match="not finite"):
+        train(Broken(), Line(), settings(), tmp_path, "fit")
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    loop = settings(steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(loop, s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.02
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:]))
