@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from stainglass.evaluation.card import Row
+from stainglass.report.table import short
 from stainglass.report.words import SUBJECTS
 
 # Okabe & Ito's colours: told apart by colour-blind readers, and by lightness in print.
@@ -34,6 +35,8 @@ STYLE: Any = {
     "font.size": 11,
     "svg.fonttype": "none",
     "svg.hashsalt": "stainglass",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -75,8 +78,8 @@ def recovery_bars(rows: Mapping[str, Row], label: str, title: str) -> str | None
 
 
 def _figure_text(row: Row) -> str:
-    value = f"{row.value:.3f}"
-    return value if row.low is None or row.high is None else f"{value}  [{row.low:.3f}, {row.high:.3f}]"
+    value = short(row.value or 0.0)
+    return value if row.low is None or row.high is None else f"{value}  [{short(row.low)}, {short(row.high)}]"
 
 
 def training_curves(records: Sequence[Mapping[str, object]], title: str) -> str | None:

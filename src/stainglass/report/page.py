@@ -18,7 +18,7 @@ from stainglass.report.figures import recovery_bars, training_curves
 from stainglass.report.gallery import galleries
 from stainglass.report.images import picture_file, scale_bar_um
 from stainglass.report.run_folder import RunFolder
-from stainglass.report.table import COLUMNS, card_table, short
+from stainglass.report.table import COLUMNS, card_table, columns, short
 from stainglass.report.words import SUBJECTS
 
 BARS = ("floor", "generated", "retrieval", "bulk", "shuffled", "unconditional")
@@ -92,6 +92,7 @@ class SplitPart:
     summary: str
     answer: Answer
     bars: Markup | None
+    columns: tuple[str, ...]
     table: tuple[Any, ...]
 
 
@@ -113,6 +114,7 @@ def _split(card: Card, answer: Answer) -> SplitPart:
         summary=_summary(card, answer.split) or f"Judged by {judge}.",
         answer=answer,
         bars=Markup(bars) if bars is not None else None,  # noqa: S704 our own SVG
+        columns=columns(card, answer.split),
         table=card_table(card, answer.split),
     )
 

@@ -26,7 +26,6 @@ class Line:
     title: str
     meaning: str
     judge: str
-    arrow: str
     cells: tuple[Cell, ...]
     note: str
     primary: bool
@@ -41,6 +40,12 @@ class Family:
     lines: tuple[Line, ...]
 
 
+def columns(card: Card, split: str) -> tuple[str, ...]:
+    """The subjects of a split, generated first."""
+    there = {row.subject for row in card.rows if row.split == split}
+    return tuple(name for name in COLUMNS if name in there)
+
+
 def card_table(card: Card, split: str) -> tuple[Family, ...]:
     """The card's rows of a split, sorted into questions; families without rows are left out."""
     rows = [row for row in card.rows if row.split == split]
@@ -48,27 +53,36 @@ def card_table(card: Card, split: str) -> tuple[Family, ...]:
     rest = tuple(dict.fromkeys(row.metric for row in rows if row.metric not in known))
     found = []
     for question, about, metrics in (*FAMILIES, ("Further figures", "", rest)):
-        lines = [line for metric in metrics for line in _lines(card, rows, metric)]
+        lines = [line for metric in metrics for line in _lines(card, rows, metric, columns(card, split))]
         if lines:
             found.append(Family(question, about, tuple(lines)))
     return tuple(found)
 
 
-def _lines(card: Card, rows: list[Row], metric: str) -> list[Line]:
+def _lines(card: Card, rows: list[Row], metric: str, subjects: tuple[str, ...]) -> list[Line]:
     mine = [row for row in rows if row.metric == metric]
     words = METRICS.get(metric, Words(metric, ""))
-    lines = []
+    lines: list[Line] = []
     for judge in dict.fromkeys(row.features for row in mine):
         by_subject = {row.subject: row for row in mine if row.features == judge}
         first = next(iter(by_subject.values()))
         title = f"FD-{judge}" if metric == "fd" else words.title
-        cells = tuple(_cell(by_subject.get(name), metric) for name in COLUMNS)
+        cells = tuple(_cell(by_subject.get(name), metric) for name in subjects)
         reasons = {row.why for row in by_subject.values() if row.why and row.value is None}
         note = (
             reasons.pop() if len(reasons) == 1 and all(r.value is None for r in by_subject.values()) else ""
         )
+        # What a metric means is said once, above its first judge.
+        meaning = f"{ARROWS[first.better]}. {words.meaning}" if not lines or metric == "fd" else ""
         lines.append(
-            Line(title, words.meaning, judge or "", ARROWS[first.better], cells, note, metric == card.primary)
+            Line(
+                title,
+                meaning,
+                judge if judge and metric != "fd" else "",
+                cells,
+                note,
+                metric == card.primary and not lines,
+            )
         )
     return lines
 
@@ -90,10 +104,13 @@ def _cell(row: Row | None, metric: str) -> Cell:
 
 
 def short(value: float, share: bool = False) -> str:
-    """Three significant figures, or a whole percentage."""
+    """Three decimals or so, or a whole percentage, with a true minus sign."""
     if share:
-        return f"{value:.0%}".replace("%", " %")
-    if value != 0 and (abs(value) < 0.001 or abs(value) >= 10000):
-        return f"{value:.1e}"
-    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}"
+        text = f"{value:.0%}".replace("%", " %")
+    elif abs(value) >= 10000:
+        text = f"{value:.1e}"
+    elif abs(value) >= 10:
+        text = f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}"
+    else:
+        text = f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.4f}" if abs(value) >= 0.00005 else "0"
     return text.replace("-", "−")
