@@ -1,0 +1,135 @@
+"""Sampling: what the pipeline adds to the bare network.
+
+    python -m benchmarks.sampling [--generator RUN/generator] [--out sampling.json]
+
+The wall time of `TissuePipeline.sample_latents`, guidance acting over its interval, against the number of
+denoiser forwards it makes (counted by a hook, guidance included) times the time of one bare forward at the
+same batch. GeneCondNet, solver and guidance arithmetic are the difference. Encoding and decoding of the same
+windows are timed apart. Without ``--generator`` the demo's networks are made with fresh weights: the time
+of a forward does not depend on what was learnt.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.common import arguments, emit, in_turns, target
+from stainglass.config import Recipe, load_recipe
+from stainglass.models.autoencoder import TissueAutoencoder, decode_latents, encode_pixels
+from stainglass.models.denoiser import make_denoiser, predict_velocity
+from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
+from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
+from stainglass.models.solver import make_scheduler
+from stainglass.units import LATENT_STEP_PX
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, object]:
+    """Measure and tell."""
+    parser = arguments(__doc__)
+    parser.add_argument("--generator", type=Path, help="folder of a generator; by default the demo's, untrained")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(argv)
+    torch.manual_seed(options.seed)
+    plan = load_recipe("demo")
+    pipeline = fresh(plan) if options.generator is None else TissuePipeline.from_pretrained(options.generator)
+    settings = SamplerSettings(
+        plan.sampling.solver, plan.sampling.steps, plan.sampling.guidance, plan.sampling.interval
+    )
+    return emit("sampling", measure(pipeline, settings, options.batch, options.rounds), options.out)
+
+
+def fresh(plan: Recipe) -> TissuePipeline:
+    """The recipe's networks with fresh weights, and facts that fit them."""
+    channels, side = plan.autoencoder.latent_channels, plan.windows.size_px // LATENT_STEP_PX
+    genes = plan.genes
+    pipeline = TissuePipeline(
+        TissueAutoencoder(channels, plan.autoencoder.widths, plan.autoencoder.blocks),
+        GeneCondNet(
+            genes.genes, genes.input, genes.width, genes.tokens, genes.top_k, plan.windows.reach_um
+        ).eval(),
+        make_denoiser(plan.denoiser, channels, side, genes.width).eval(),
+        make_scheduler(plan.sampling.solver),
+    )
+    names = tuple(f"ENSG{i:011d}" for i in range(genes.genes))
+    pipeline.facts = Facts(
+        name=plan.name, mpp=plan.prepare.mpp, window_px=plan.windows.size_px, reach_um=plan.windows.reach_um,
+        max_spots=plan.windows.max_spots, gene_ids=names, gene_symbols=names,
+        latent_mean=(0.0,) * channels, latent_std=(1.0,) * channels,
+    )  # fmt: skip
+    return pipeline
+
+
+def measure(
+    pipeline: TissuePipeline, settings: SamplerSettings, batch: int, rounds: int
+) -> dict[str, object]:
+    """Sampling, one forward, encoding and decoding, in turns."""
+    facts = pipeline.facts
+    assert facts is not None
+    side, channels = facts.window_px // LATENT_STEP_PX, len(facts.latent_mean)
+    told = random_conditions(facts, batch)
+    noise = torch.randn(batch, channels, side, side)
+    pixels = torch.rand(batch, 3, facts.window_px, facts.window_px) * 2 - 1
+    latents = torch.randn(batch, channels, side, side)
+    embedded, level = pipeline.embed(told), torch.full((batch,), 0.5)
+    forwards = count_forwards(pipeline, lambda: pipeline.sample_latents(told, noise, settings))
+
+    with torch.no_grad():
+        seconds = in_turns(
+            {
+                "sample": lambda: pipeline.sample_latents(told, noise, settings),
+                "forward": lambda: [
+                    predict_velocity(pipeline.denoiser, noise, level, embedded) for _ in range(forwards)
+                ],
+                "encode": lambda: encode_pixels(pipeline.autoencoder, pixels),
+                "decode": lambda: decode_latents(pipeline.autoencoder, latents),
+            },
+            rounds,
+        )
+    return {
+        "batch": batch,
+        "window_px": facts.window_px,
+        "solver": settings.solver,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "denoiser_forwards": forwards,
+        "parameters": pipeline.parameters_by_part(),
+        "sample_seconds": round(seconds["sample"], 4),
+        "one_forward_seconds": round(seconds["forward"] / forwards, 5),
+        "encode_seconds": round(seconds["encode"], 4),
+        "decode_seconds": round(seconds["decode"], 4),
+        "windows_per_second": round(batch / (seconds["sample"] + seconds["decode"]), 2),
+        "sample_over_forwards": target(seconds["sample"] / seconds["forward"], 1.1, at_least=False),
+    }
+
+
+def random_conditions(facts: Facts, batch: int) -> ConditionTensors:
+    """Every slot filled with a spot of Poisson counts."""
+    shape = (batch, facts.max_spots)
+    return ConditionTensors(
+        counts=torch.poisson(torch.ones(*shape, len(facts.gene_ids))),
+        offsets_um_yx=(torch.rand(*shape, 2) - 0.5) * facts.reach_um,
+        diameters_um=torch.full(shape, 55.0),
+        present=torch.ones(shape, dtype=torch.bool),
+        measured=torch.ones(batch, len(facts.gene_ids), dtype=torch.bool),
+    )
+
+
+def count_forwards(pipeline: TissuePipeline, work: object) -> int:
+    """How often the denoiser is called while ``work`` runs."""
+    assert callable(work)
+    calls: list[None] = []
+    hook = pipeline.denoiser.register_forward_pre_hook(lambda *_: calls.append(None))
+    try:
+        work()
+    finally:
+        hook.remove()
+    return len(calls)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
