@@ -227,8 +227,12 @@ def recipe_from_tree(tree: dict[str, Any], where: Path) -> Recipe:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "recipe"
         if first["type"] == "extra_forbidden":
-            raise StainglassError(where, f"unknown setting {place!r}", "Check the spelling against docs/recipes.md") from None
-        raise StainglassError(where, f"{place}: {first['msg']} (got {first['input']!r})", "Correct this value") from None
+            raise StainglassError(
+                where, f"unknown setting {place!r}", "Check the spelling against docs/recipes.md"
+            ) from None
+        raise StainglassError(
+            where, f"{place}: {first['msg']} (got {first['input']!r})", "Correct this value"
+        ) from None
 
 
 def recipe_from_sets(name: str, sets: tuple[str, ...]) -> Recipe:
@@ -242,7 +246,9 @@ def recipe_from_sets(name: str, sets: tuple[str, ...]) -> Recipe:
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write the resolved tree as YAML."""
     with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        temporary.write_text(
+            yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
+        )
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -268,7 +274,9 @@ def find_recipe(name: str | Path) -> Path:
 def _override(item: str) -> dict[str, Any]:
     key, equals, value = item.partition("=")
     if not equals or not key.strip():
-        raise StainglassError(f"--set {item}", "not of the form a.b=c", "For instance --set train_denoiser.steps=500")
+        raise StainglassError(
+            f"--set {item}", "not of the form a.b=c", "For instance --set train_denoiser.steps=500"
+        )
     try:
         tree: Any = yaml.safe_load(value)
     except yaml.YAMLError:

@@ -49,7 +49,7 @@ def _replace(temporary: Path, final: Path) -> None:
         temporary.rename(final)
         _remove(old)
     else:
-        os.replace(temporary, final)
+        temporary.replace(final)
 
 
 def _remove(path: Path) -> None:
@@ -69,7 +69,9 @@ def sweep_temporaries(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, two-space indented, UTF-8, NaN refused."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -77,9 +79,13 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StainglassError(path, f"no {what} here", "Check the path, or run the step that writes it") from None
+        raise StainglassError(
+            path, f"no {what} here", "Check the path, or run the step that writes it"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StainglassError(path, f"not a readable {what} ({error})", "Restore it, or run the step that writes it") from None
+        raise StainglassError(
+            path, f"not a readable {what} ({error})", "Restore it, or run the step that writes it"
+        ) from None
 
 
 def sha256_of(path: Path) -> str:
@@ -90,7 +96,11 @@ def sha256_of(path: Path) -> str:
 
 def disk_full(path: Path) -> StainglassError:
     """The error for a disk without room at ``path``."""
-    return StainglassError(path, "the disk is full", "Free some space or choose another --out; what was finished is kept, run the same command again")
+    return StainglassError(
+        path,
+        "the disk is full",
+        "Free some space or choose another --out; what was finished is kept, run the same command again",
+    )
 
 
 def require_free_space(folder: Path, need_bytes: int) -> None:

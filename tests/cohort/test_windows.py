@@ -13,7 +13,9 @@ def test_a_window_off_the_latent_grid_is_refused() -> None:
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(1, 30), st.floats(20, 400), st.integers(1, 6))
-def test_conditions_hold_exactly_the_nearest_spots_in_reach(seed: int, n: int, reach: float, most: int) -> None:
+def test_conditions_hold_exactly_the_nearest_spots_in_reach(
+    seed: int, n: int, reach: float, most: int
+) -> None:
     rng = np.random.default_rng(seed)
     spots = rng.uniform(0, 1000, (n, 2))
     counts = rng.poisson(3, (n, 5)).astype(np.float32)
@@ -49,4 +51,4 @@ def test_patches_lie_on_their_spots_and_grids_tile_the_tissue() -> None:
     tissue = np.zeros((100, 100), bool)
     tissue[:50, :75] = True  # an L would do as well: rows and columns must not change places
     grid = grid_windows("s", tissue, 8.0, 200)
-    assert {(w.top_px, w.left_px) for w in grid} == {(t, l) for t in (0, 200) for l in (0, 200, 400)}
+    assert {(w.top_px, w.left_px) for w in grid} == {(y, x) for y in (0, 200) for x in (0, 200, 400)}

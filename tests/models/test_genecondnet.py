@@ -37,7 +37,13 @@ def test_shapes_and_mask(net: GeneCondNet) -> None:
 def test_an_absent_spot_says_nothing(net: GeneCondNet) -> None:
     c = conditions()
     told = net(c)
-    noisy = net(replace(c, counts=c.counts + 50 * ~c.present[..., None], offsets_um_yx=c.offsets_um_yx + 9 * ~c.present[..., None]))
+    noisy = net(
+        replace(
+            c,
+            counts=c.counts + 50 * ~c.present[..., None],
+            offsets_um_yx=c.offsets_um_yx + 9 * ~c.present[..., None],
+        )
+    )
     torch.testing.assert_close(told.tokens[told.mask], noisy.tokens[noisy.mask])
     torch.testing.assert_close(told.pooled, noisy.pooled)
 
@@ -52,7 +58,9 @@ def test_a_window_without_spots_is_told_null_whatever_lies_there(net: GeneCondNe
 
 def test_the_order_of_spots_does_not_matter_to_the_pooled_vector(net: GeneCondNet) -> None:
     c = conditions()
-    flipped = ConditionTensors(c.counts.flip(1), c.offsets_um_yx.flip(1), c.diameters_um.flip(1), c.present.flip(1))
+    flipped = ConditionTensors(
+        c.counts.flip(1), c.offsets_um_yx.flip(1), c.diameters_um.flip(1), c.present.flip(1)
+    )
     torch.testing.assert_close(net(c).pooled, net(flipped).pooled, atol=1e-6, rtol=1e-5)
 
 

@@ -23,7 +23,9 @@ def conditions(pipeline: TissuePipeline, present: bool = True) -> ConditionTenso
 def noise(pipeline: TissuePipeline) -> torch.Tensor:
     assert pipeline.facts is not None
     side = pipeline.facts.window_px // 8
-    return torch.randn(2, len(pipeline.facts.latent_mean), side, side, generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        2, len(pipeline.facts.latent_mean), side, side, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def test_there_and_back_is_the_same_generator(pipeline: TissuePipeline, tmp_path: Path) -> None:
@@ -37,7 +39,12 @@ def test_there_and_back_is_the_same_generator(pipeline: TissuePipeline, tmp_path
 
 def test_the_folder_has_safetensors_a_card_and_no_pickle(run_folder: Path) -> None:
     files = {p.name for p in (run_folder / "generator").rglob("*") if p.is_file()}
-    assert {"model_index.json", "stainglass.json", "README.md", "diffusion_pytorch_model.safetensors"} <= files
+    assert {
+        "model_index.json",
+        "stainglass.json",
+        "README.md",
+        "diffusion_pytorch_model.safetensors",
+    } <= files
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
     card = (run_folder / "generator" / "README.md").read_text()
     assert "Not for diagnosis" in card

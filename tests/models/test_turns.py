@@ -24,13 +24,17 @@ def test_offsets_turn_with_the_picture(turn: int) -> None:
 
 @given(st.sampled_from(list(TURNS)), st.integers(0, 1000))
 def test_the_cosine_shortcut_commutes_exactly_with_turns(turn: int, seed: int) -> None:
-    network = TissueAutoencoder(widths=(8, 8), blocks=(1, 1))  # fresh: the networks are silent, the shortcut speaks
+    network = TissueAutoencoder(
+        widths=(8, 8), blocks=(1, 1)
+    )  # fresh: the networks are silent, the shortcut speaks
     pixels = torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(seed))
     one = network.encode(turn_plane(pixels, turn)).latents
     other = turn_latents(network.encode(pixels).latents, turn, network.frequencies)
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
     decoded = network.decode(other).sample
-    torch.testing.assert_close(decoded, turn_plane(network.decode(network.encode(pixels).latents).sample, turn), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        decoded, turn_plane(network.decode(network.encode(pixels).latents).sample, turn), atol=1e-5, rtol=0
+    )
 
 
 def test_channel_actions_are_signed_permutations() -> None:

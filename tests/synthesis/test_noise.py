@@ -11,7 +11,8 @@ from stainglass.synthesis.noise import noise_crop, window_noise
 def test_every_crop_is_cut_from_one_field(top: int, left: int, height: int, width: int) -> None:
     field = noise_crop(7, "s", -128, -128, 300, 300, 2)
     np.testing.assert_array_equal(
-        noise_crop(7, "s", top, left, height, width, 2), field[:, top + 128 : top + 128 + height, left + 128 : left + 128 + width]
+        noise_crop(7, "s", top, left, height, width, 2),
+        field[:, top + 128 : top + 128 + height, left + 128 : left + 128 + width],
     )
 
 

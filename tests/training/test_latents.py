@@ -20,7 +20,9 @@ def autoencoder(run_folder: Path) -> TissueAutoencoder:
     return load_autoencoder(run_folder / "autoencoder" / "model")
 
 
-def test_a_window_of_the_raster_is_the_encoding_of_its_surroundings(cohort: Cohort, autoencoder: TissueAutoencoder) -> None:
+def test_a_window_of_the_raster_is_the_encoding_of_its_surroundings(
+    cohort: Cohort, autoencoder: TissueAutoencoder
+) -> None:
     name = cohort.split().train[0]
     section = cohort.sections[name]
     window = cohort.patches([name], 64)[7]
@@ -57,7 +59,9 @@ def test_a_foreign_autoencoder_gets_one_raster_a_turn(cohort: Cohort) -> None:
     turned = turn_plane(pixels_to_input(torch.from_numpy(section.pixels(around)[None])), 6)
     with torch.no_grad():
         expected = encode_pixels(foreign, turned)[0, :, 20:28, 20:28].numpy()
-    found = turn_plane(torch.from_numpy(section.latents(raster_name(foreign, 6), window).astype(np.float32)), 6).numpy()
+    found = turn_plane(
+        torch.from_numpy(section.latents(raster_name(foreign, 6), window).astype(np.float32)), 6
+    ).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-2)
 
 
@@ -75,11 +79,15 @@ def test_genes_are_chosen_on_the_training_sections_alone(cohort: Cohort) -> None
 
 def test_statistics_do_not_mind_turns(cohort: Cohort, autoencoder: TissueAutoencoder) -> None:
     assert autoencoder.frequencies is not None
-    mean, std = latent_statistics(cohort, cohort.split().train, raster_name(autoencoder), 64, autoencoder.frequencies)
+    mean, std = latent_statistics(
+        cohort, cohort.split().train, raster_name(autoencoder), 64, autoencoder.frequencies
+    )
     for k, (_, u, v) in enumerate(autoencoder.frequencies):
         if u % 2 or v % 2:
             assert abs(mean[k]) < 1e-5
-        twin = next(i for i, f in enumerate(autoencoder.frequencies) if f == (autoencoder.frequencies[k][0], v, u))
+        twin = next(
+            i for i, f in enumerate(autoencoder.frequencies) if f == (autoencoder.frequencies[k][0], v, u)
+        )
         assert std[k] == pytest.approx(std[twin], rel=1e-5)
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -33,7 +34,9 @@ class Fit(Objective):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.SiLU(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 4))
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.SiLU(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 4)
+        )
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = (self.net(batch["x"]) - batch["y"]).pow(2).mean()
@@ -44,7 +47,17 @@ class Fit(Objective):
 
 
 def settings(**changes: object) -> Loop:
-    return Loop(**{"steps": 20, "batch": 4, "warmup": 3, "checkpoint_every": 7, "log_every": 1, "preview_every": 10, **changes})  # type: ignore[arg-type]
+    return Loop(
+        **{
+            "steps": 20,
+            "batch": 4,
+            "warmup": 3,
+            "checkpoint_every": 7,
+            "log_every": 1,
+            "preview_every": 10,
+            **changes,
+        }
+    )  # type: ignore[arg-type]
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -111,7 +124,10 @@ def test_it_learns_and_leaves_what_a_run_leaves(tmp_path: Path) -> None:
     assert np.mean([found[s] for s in range(140, 150)]) < 0.5 * found[1]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
     assert (tmp_path / "previews" / "step-0000150.png").is_file()
-    assert {p.suffix for p in (tmp_path / "checkpoints").rglob("*") if p.is_file()} == {".safetensors", ".json"}
+    assert {p.suffix for p in (tmp_path / "checkpoints").rglob("*") if p.is_file()} == {
+        ".safetensors",
+        ".json",
+    }
 
 
 def test_another_runs_checkpoint_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
@@ -140,4 +156,4 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] < 0.02
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))

@@ -19,10 +19,28 @@ if TYPE_CHECKING:
 
 Sets = Annotated[
     tuple[str, ...],
-    Parameter(name="--set", help="Override a setting of the recipe, a.b=c; may be given several times.", negative="", consume_multiple=False),
+    Parameter(
+        name="--set",
+        help="Override a setting of the recipe, a.b=c; may be given several times.",
+        negative="",
+        consume_multiple=False,
+    ),
 ]
-DryRun = Annotated[bool, Parameter(name="--dry-run", help="Say what it would take (time, disk, memory) and stop.", negative="")]
-PACKAGES = ("torch", "diffusers", "accelerate", "anndata", "zarr", "numpy", "scikit-learn", "tifffile", "openslide-python")
+DryRun = Annotated[
+    bool,
+    Parameter(name="--dry-run", help="Say what it would take (time, disk, memory) and stop.", negative=""),
+]
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "accelerate",
+    "anndata",
+    "zarr",
+    "numpy",
+    "scikit-learn",
+    "tifffile",
+    "openslide-python",
+)
 
 
 def say_next(line: str) -> None:

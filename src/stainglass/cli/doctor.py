@@ -13,10 +13,23 @@ from rich.table import Table
 
 from stainglass.progress import console
 
-PACKAGES = ("torch", "diffusers", "accelerate", "anndata", "zarr", "openslide-python", "tifffile", "imagecodecs")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "accelerate",
+    "anndata",
+    "zarr",
+    "openslide-python",
+    "tifffile",
+    "imagecodecs",
+)
 
 
-def doctor(target: Annotated[Path | None, Parameter(help="A cohort, a run or a section's folder to look at.")] = None) -> None:
+def doctor(
+    target: Annotated[
+        Path | None, Parameter(help="A cohort, a run or a section's folder to look at.")
+    ] = None,
+) -> None:
     """Check this machine, or a cohort, and say what to do.
 
     For instance::
@@ -45,7 +58,11 @@ def _machine() -> list[tuple[str, str, str]]:
         ("cores", f"{os.cpu_count()} ({torch.get_num_threads()} threads for torch)", ""),
         ("GPU", gpu, ""),
         ("memory", f"{memory:.0f} GB", "" if memory > 5 else "the demo needs 6 GB"),
-        ("disk here", f"{free:.0f} GB free", "" if free > 5 else "free some space: a section takes 0.1 to 1 GB"),
+        (
+            "disk here",
+            f"{free:.0f} GB free",
+            "" if free > 5 else "free some space: a section takes 0.1 to 1 GB",
+        ),
     ]
     for name in PACKAGES:
         try:
@@ -68,7 +85,13 @@ def _target(target: Path) -> list[tuple[str, str, str]]:
         section = read_section(target)
         notices = "; ".join(section.notices) or "no notices"
         with section.slide:
-            return [(f"section {section.id}", f"{section.slide_mpp:.3f} µm/px by {section.mpp_source}; {notices}", "")]
+            return [
+                (
+                    f"section {section.id}",
+                    f"{section.slide_mpp:.3f} µm/px by {section.mpp_source}; {notices}",
+                    "",
+                )
+            ]
     except StainglassError as error:
         return [(str(target), error.finding, error.remedy)]
 
@@ -81,16 +104,31 @@ def _cohort_rows(cohort: object) -> list[tuple[str, str, str]]:
     rows = []
     for section in cohort.sections.values():
         r = section.record
-        found = f"patient {r.patient}, {r.used} of {r.spots} spots used, median {r.median_counts:.0f} counts, {r.tissue_mm2:.1f} mm²"
-        rows.append((f"section {r.id}", found, "" if section.path.is_dir() else "its data are missing: prepare again"))
+        found = f"patient {r.patient}, {r.used} of {r.spots} spots used, "
+        found += f"median {r.median_counts:.0f} counts, {r.tissue_mm2:.1f} mm²"
+        rows.append(
+            (f"section {r.id}", found, "" if section.path.is_dir() else "its data are missing: prepare again")
+        )
     splits = sorted((cohort.path / "splits").glob("*.json"))
     if not splits:
-        rows.append(("splits", "none", "name sections under split.* in a recipe and run 'stainglass prepare' again"))
+        rows.append(
+            ("splits", "none", "name sections under split.* in a recipe and run 'stainglass prepare' again")
+        )
     for path in splits:
         try:
             split = cohort.split(path.stem)
-            shared = f"; patient {', '.join(split.shared_patients)} on both sides, allowed" if split.shared_patients else ""
-            rows.append((f"split {path.stem}", f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test{shared}", ""))
+            shared = (
+                f"; patient {', '.join(split.shared_patients)} on both sides, allowed"
+                if split.shared_patients
+                else ""
+            )
+            rows.append(
+                (
+                    f"split {path.stem}",
+                    f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test{shared}",
+                    "",
+                )
+            )
         except StainglassError as error:
             rows.append((f"split {path.stem}", error.finding, error.remedy))
     return rows

@@ -32,7 +32,12 @@ def tell_prepare(sources: Sequence[SectionSource], settings: Prepare, out: Path)
     """Time, disk and memory of preparing these sections."""
     megapixels = [_raster_mpx(source, settings) for source in sources]
     seconds = sum(megapixels) / PREPARE_MPX_PER_SECOND
-    _tell(f"prepare {len(sources)} sections into {out}", seconds, sum(megapixels) * 3 * COMPRESSED / 1e3, BASE_GB + max(megapixels) * 3 * 2.5 / 1e3)
+    _tell(
+        f"prepare {len(sources)} sections into {out}",
+        seconds,
+        sum(megapixels) * 3 * COMPRESSED / 1e3,
+        BASE_GB + max(megapixels) * 3 * 2.5 / 1e3,
+    )
 
 
 def _raster_mpx(source: SectionSource, settings: Prepare) -> float:
@@ -59,7 +64,12 @@ def tell_run(plan: Recipe, source: Path | None, out: Path) -> None:
         tell_prepare(read_sections(source), plan.prepare, out / "cohort")
     elif plan.simulate is not None:
         mpx = plan.simulate.patients * (plan.simulate.size_um / plan.simulate.mpp) ** 2 / 1e6
-        _tell(f"simulate and prepare {plan.simulate.patients} sections", mpx * 0.8, mpx * 3 * 1.5 / 1e3, BASE_GB + 0.5)
+        _tell(
+            f"simulate and prepare {plan.simulate.patients} sections",
+            mpx * 0.8,
+            mpx * 3 * 1.5 / 1e3,
+            BASE_GB + 0.5,
+        )
     seconds, gigabytes = _training_seconds(plan)
     _tell("train", seconds, gigabytes, BASE_GB + 2.0)
     _tell("generate and evaluate", _sampling_seconds(plan), 0.1, BASE_GB + 1.5)
@@ -70,10 +80,16 @@ def _training_seconds(plan: Recipe) -> tuple[float, float]:
     loop, own = plan.train_autoencoder, plan.autoencoder.folder is None
     seconds, parameters = 0.0, 0
     if own:
-        network = TissueAutoencoder(plan.autoencoder.latent_channels, plan.autoencoder.widths, plan.autoencoder.blocks)
+        network = TissueAutoencoder(
+            plan.autoencoder.latent_channels, plan.autoencoder.widths, plan.autoencoder.blocks
+        )
         crop = torch.zeros(loop.batch, 3, loop.crop_px, loop.crop_px)
         parameters += sum(p.numel() for p in network.parameters())
-        seconds += loop.steps * loop.accumulate * _step_seconds(network, lambda: network.decode(network.encode(crop).latents).sample)
+        seconds += (
+            loop.steps
+            * loop.accumulate
+            * _step_seconds(network, lambda: network.decode(network.encode(crop).latents).sample)
+        )
     denoiser, inputs = _denoiser(plan, plan.train_denoiser.batch)
     parameters += sum(p.numel() for p in denoiser.parameters())
     steps = plan.train_denoiser.steps * plan.train_denoiser.accumulate
@@ -90,15 +106,31 @@ def _sampling_seconds(plan: Recipe) -> float:
         forward = time.perf_counter() - began
     guided = 1 + (plan.sampling.interval[1] - plan.sampling.interval[0] if plan.sampling.guidance != 1 else 0)
     painted_subjects, judged_splits = 4, 2
-    batches = plan.evaluation.windows * painted_subjects * judged_splits * len(plan.evaluation.noise_seeds) / plan.sampling.batch
+    batches = (
+        plan.evaluation.windows
+        * painted_subjects
+        * judged_splits
+        * len(plan.evaluation.noise_seeds)
+        / plan.sampling.batch
+    )
     return batches * evaluations(plan.sampling.solver, plan.sampling.steps) * guided * forward
 
 
-def _denoiser(plan: Recipe, batch: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor, Embedded]]:
-    side, channels, width = plan.windows.size_px // LATENT_STEP_PX, plan.autoencoder.latent_channels, plan.genes.width
+def _denoiser(
+    plan: Recipe, batch: int
+) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor, Embedded]]:
+    side, channels, width = (
+        plan.windows.size_px // LATENT_STEP_PX,
+        plan.autoencoder.latent_channels,
+        plan.genes.width,
+    )
     network = make_denoiser(plan.denoiser, channels, side, width)
     tokens = plan.windows.max_spots * plan.genes.tokens
-    told = Embedded(torch.zeros(batch, tokens, width), torch.ones(batch, tokens, dtype=torch.bool), torch.zeros(batch, width))
+    told = Embedded(
+        torch.zeros(batch, tokens, width),
+        torch.ones(batch, tokens, dtype=torch.bool),
+        torch.zeros(batch, width),
+    )
     return network, (torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5), told)
 
 
@@ -115,4 +147,7 @@ def _step_seconds(network: torch.nn.Module, forward: object) -> float:
 
 
 def _tell(what: str, seconds: float, disk_gb: float, memory_gb: float) -> None:
-    console.print(f"{what}: about {seconds / 60:.1f} min, {disk_gb:.2f} GB of disk, {memory_gb:.1f} GB of memory", highlight=False)
+    console.print(
+        f"{what}: about {seconds / 60:.1f} min, {disk_gb:.2f} GB of disk, {memory_gb:.1f} GB of memory",
+        highlight=False,
+    )

@@ -33,7 +33,9 @@ def evaluate(
     from stainglass.errors import StainglassError
 
     if not (run / "recipe.yaml").is_file():
-        raise StainglassError(run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote")
+        raise StainglassError(
+            run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote"
+        )
     judge_run(run, Cohort.open(cohort or run / "cohort"), load_recipe(run / "recipe.yaml", sets=sets))
     say_next(f"stainglass report {run}")
     print_result(run / "evaluation" / "card.json")

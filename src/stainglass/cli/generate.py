@@ -16,13 +16,20 @@ def generate(
     model: Annotated[str, Parameter(help="A generator's folder (or a run's, or a hub id).")],
     out: Path,
     n: Annotated[int | None, Parameter(help="This many windows, spread evenly; all by default.")] = None,
-    part: Annotated[str | None, Parameter(help="Of a cohort: train, validation, test, or a section's id.")] = None,
+    part: Annotated[
+        str | None, Parameter(help="Of a cohort: train, validation, test, or a section's id.")
+    ] = None,
     layout: Literal["patches", "grid"] = "patches",
-    mpp: Annotated[float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")] = None,
+    mpp: Annotated[
+        float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")
+    ] = None,
     steps: int = 16,
     solver: Literal["euler", "heun", "unipc", "dpmpp"] = "unipc",
     guidance: float = 1.5,
-    interval: Annotated[tuple[float, float], Parameter(help="Noise levels between which guidance acts.")] = (0.2, 0.9),
+    interval: Annotated[tuple[float, float], Parameter(help="Noise levels between which guidance acts.")] = (
+        0.2,
+        0.9,
+    ),
     seed: int = 0,
     batch: int = 16,
     tiff: Annotated[bool, Parameter(help="Write TIFF instead of PNG.", negative="")] = False,
@@ -75,7 +82,11 @@ def sections_of(cohort: Any, part: str | None) -> tuple[str, ...]:
     from stainglass.errors import StainglassError
 
     if part not in ("train", "validation", "test"):
-        raise StainglassError(f"--part {part}", "no part of a split and no section", f"Choose train, validation, test or one of {', '.join(cohort.sections)}")
+        raise StainglassError(
+            f"--part {part}",
+            "no part of a split and no section",
+            f"Choose train, validation, test or one of {', '.join(cohort.sections)}",
+        )
     return tuple(cohort.split().part(part))
 
 

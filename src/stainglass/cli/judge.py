@@ -30,13 +30,19 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
     split = cohort.split(recipe.split.name)
     judged = recipe.evaluation.part
     if not split.part(judged):
-        raise StainglassError(cohort.path, f"its split has no {judged} sections", "Set evaluation.part to the other part")
+        raise StainglassError(
+            cohort.path, f"its split has no {judged} sections", "Set evaluation.part to the other part"
+        )
     other_part = "test" if judged == "validation" else "validation"
     patients = {cohort.patients[name] for name in split.part(judged)}
     others = [name for name in split.part(other_part) if cohort.patients[name] not in patients]
     held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, recipe.evaluation.windows)
     train = read_tissue(cohort, split.train, generator.facts, "train", TRAIN_WINDOWS)
-    other = read_tissue(cohort, others, generator.facts, "other_patient", recipe.evaluation.windows) if others else None
+    other = (
+        read_tissue(cohort, others, generator.facts, "other_patient", recipe.evaluation.windows)
+        if others
+        else None
+    )
     sampling = recipe.sampling
     painter = CohortPainter(
         generator.pipeline,
@@ -66,7 +72,7 @@ def read_tissue(cohort: Cohort, sections: Sequence[str], facts: Facts, name: str
 
 
 def _settings(cohort: Cohort, recipe: Recipe, judged: str) -> EvaluationSettings:
-    evaluation, split = recipe.evaluation, cohort.split(recipe.split.name)
+    evaluation, loop, split = recipe.evaluation, recipe.train_denoiser, cohort.split(recipe.split.name)
     shared = {cohort.patients[name] for name in split.part(judged)} & set(split.shared_patients)
     notes = list(evaluation.notes)
     if shared:
@@ -75,12 +81,14 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str) -> EvaluationSettings
             "as the training sections. This is no patient generalisation."
         )
     if len(evaluation.noise_seeds) and "noise seeds" not in " ".join(notes):
-        notes.append("One training seed; the intervals hold over windows and noise seeds, not over trainings.")
+        notes.append(
+            "One training seed; the intervals hold over windows and noise seeds, not over trainings."
+        )
     sections = ", ".join(f"{name} (patient {cohort.patients[name]})" for name in split.train)
     return EvaluationSettings(
         mpp=cohort.mpp,
         split=judged,
-        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {recipe.train_denoiser.steps} steps of {recipe.train_denoiser.batch} windows",
+        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {loop.steps} steps of {loop.batch} windows",
         n=evaluation.windows,
         seeds=evaluation.noise_seeds,
         lpips_weights=Path(evaluation.lpips_weights) if evaluation.lpips_weights else None,

@@ -15,7 +15,9 @@ def prepare(
     source: Path,
     *,
     out: Path,
-    mpp: Annotated[float | None, Parameter(help="µm/px of the cohort; by default 0.5, or the sources' own when coarser.")] = None,
+    mpp: Annotated[
+        float | None, Parameter(help="µm/px of the cohort; by default 0.5, or the sources' own when coarser.")
+    ] = None,
     recipe: Annotated[str | None, Parameter(help="Take the settings and the split from this recipe.")] = None,
     sets: Sets = (),
     dry_run: DryRun = False,
@@ -49,7 +51,10 @@ def prepare(
         tell_prepare(sources, settings, out)
         return
     cohort = prepare_cohort(sources, out, settings)
-    console.print(f"{len(cohort.sections)} sections, {cohort.mpp:g} µm/px, {len(cohort.axis)} genes; look at {out / 'proofs'}", highlight=False)
+    console.print(
+        f"{len(cohort.sections)} sections, {cohort.mpp:g} µm/px, {len(cohort.axis)} genes; look at {out / 'proofs'}",
+        highlight=False,
+    )
     try:
         prepare_split(cohort, plan.split, plan.seed)
     except StainglassError as error:

@@ -16,7 +16,9 @@ def run(
     recipe: str,
     *,
     out: Path,
-    data: Annotated[Path | None, Parameter(help="Folder or manifest of sections; without it the recipe simulates.")] = None,
+    data: Annotated[
+        Path | None, Parameter(help="Folder or manifest of sections; without it the recipe simulates.")
+    ] = None,
     preset: Annotated[str | None, Parameter(help="One of the recipe's presets, e.g. brief or full.")] = None,
     fresh: Annotated[bool, Parameter(help="Delete an earlier run in --out first.", negative="")] = False,
     sets: Sets = (),
@@ -69,7 +71,9 @@ def data_of(plan: object, data: Path | None, out: Path) -> Path | None:
 
     assert isinstance(plan, Recipe)
     if data is None and plan.simulate is None:
-        raise StainglassError(f"recipe {plan.name}", "needs data and simulates none", "Pass --data FOLDER_OR_MANIFEST")
+        raise StainglassError(
+            f"recipe {plan.name}", "needs data and simulates none", "Pass --data FOLDER_OR_MANIFEST"
+        )
     if data is not None and not data.exists():
         raise StainglassError(data, "no such file or folder", "Check --data")
     return data

@@ -42,7 +42,10 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
     split = prepare_split(cohort, plan.split, plan.seed)
     hashes = {name: sha256_of(section.path / "record.json") for name, section in cohort.sections.items()}
     write_provenance(out, plan, preset=preset, data=str(source or "simulated"), section_records=hashes)
-    console.print(f"  train {', '.join(split.train)}; validation {', '.join(split.validation) or '–'}; test {', '.join(split.test) or '–'}", highlight=False)
+    console.print(
+        f"  train {', '.join(split.train)}; validation {', '.join(split.validation) or '–'}; test {', '.join(split.test) or '–'}",
+        highlight=False,
+    )
     _stage(3, "training")
     train_generator(cohort, split, plan, out, plan.data)
     _stage(4, "generation")
@@ -51,7 +54,9 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
         sampling = plan.sampling
         settings = SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
         held_out = split.part(plan.evaluation.part)
-        painted = generator.generate_cohort(cohort, held_out, SHOWN, seed=sampling.seed, settings=settings, batch=sampling.batch)
+        painted = generator.generate_cohort(
+            cohort, held_out, SHOWN, seed=sampling.seed, settings=settings, batch=sampling.batch
+        )
         painted.save(out / "generated")
     _stage(5, "evaluation")
     if not (out / "evaluation" / "card.json").is_file():
@@ -69,7 +74,9 @@ def _simulated(plan: Recipe, folder: Path) -> Path:
     if manifest.is_file():
         return manifest
     if plan.simulate is None:
-        raise StainglassError(f"recipe {plan.name}", "needs data and simulates none", "Pass --data FOLDER_OR_MANIFEST")
+        raise StainglassError(
+            f"recipe {plan.name}", "needs data and simulates none", "Pass --data FOLDER_OR_MANIFEST"
+        )
     s = plan.simulate
     return simulate_cohort(folder, s.tissue, s.patients, s.size_um, s.mpp, plan.seed)
 
@@ -78,7 +85,9 @@ def refuse_another_recipe(plan: Recipe, out: Path) -> None:
     """A folder that holds a run with other settings is not gone on with: the result would be neither."""
     path = out / "recipe.yaml"
     if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) != plan.model_dump(mode="json"):
-        raise StainglassError(out, "holds a run with other settings", "Choose another --out, or pass --fresh to start over")
+        raise StainglassError(
+            out, "holds a run with other settings", "Choose another --out, or pass --fresh to start over"
+        )
 
 
 def clear_run(out: Path) -> None:

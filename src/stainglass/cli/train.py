@@ -47,7 +47,11 @@ def train(
         tell_train(opened, plan, out)
         return
     split_file = opened.path / "splits" / f"{plan.split.name}.json"
-    split = opened.split(plan.split.name) if split_file.is_file() else prepare_split(opened, plan.split, plan.seed)
+    split = (
+        opened.split(plan.split.name)
+        if split_file.is_file()
+        else prepare_split(opened, plan.split, plan.seed)
+    )
     write_recipe(plan, out / "recipe.yaml")
     write_provenance(out, plan, cohort=str(cohort))
     train_generator(opened, split, plan, out)

@@ -74,13 +74,15 @@ class PreparedSection:
     def root(self) -> zarr.Group:
         """The section's zarr, opened for reading."""
         if not self.path.is_dir():
-            raise StainglassError(self.path, "this section's data are missing", "Run 'stainglass prepare' again")
+            raise StainglassError(
+                self.path, "this section's data are missing", "Run 'stainglass prepare' again"
+            )
         return zarr.open_group(self.path, mode="r")
 
     @cached_property
     def raster(self) -> zarr.Array:
         """Level 0 of the image, uint8 (h, w, 3)."""
-        return self.root["he/0"]  # type: ignore[return-value]
+        return self.root["he/0"]
 
     @property
     def size_px_yx(self) -> tuple[int, int]:
@@ -105,13 +107,13 @@ class PreparedSection:
     @cached_property
     def tissue(self) -> Bool[np.ndarray, "h w"]:
         """Tissue mask, cells of ``TISSUE_MPP`` µm."""
-        return np.asarray(self.root["tissue/mask"][:], dtype=bool)  # type: ignore[index]
+        return np.asarray(self.root["tissue/mask"][:], dtype=bool)
 
     def centres_um_yx(self) -> NDArray[np.float64]:
         """(used spots, 2) centres in µm."""
         return np.asarray(self.used_spots.obsm["spatial_um_yx"], dtype=np.float64)
 
-    def counts_on(self, axis: GeneAxis) -> tuple[Float32[np.ndarray, "spots g"], Bool[np.ndarray, "g"]]:
+    def counts_on(self, axis: GeneAxis) -> tuple[Float32[np.ndarray, "spots g"], Bool[np.ndarray, g]]:
         """Raw counts of the used spots on another gene axis (unmeasured genes are zero), and which were measured."""
         counts, measured = align_counts(self.used_spots.X, self.genes, axis)
         return np.asarray(counts.toarray(), dtype=np.float32), measured
@@ -135,7 +137,7 @@ class PreparedSection:
     def keep_in_memory(self, what: str) -> int:
         """Hold an array (``he/0``, ``latent/NAME``) in memory from now on; returns its bytes."""
         if what not in self._cached:
-            self._cached[what] = np.asarray(self.root[what][:])  # type: ignore[index]
+            self._cached[what] = np.asarray(self.root[what][:])
         return int(self._cached[what].nbytes)
 
     def _array(self, what: str) -> Any:
@@ -143,7 +145,7 @@ class PreparedSection:
 
     def bytes_of(self, what: str) -> int:
         """Bytes an array takes in memory."""
-        return int(self.root[what].nbytes)  # type: ignore[union-attr]
+        return int(self.root[what].nbytes)
 
 
 def _cut(array: Any, top: int, left: int, size: int, fill: Any) -> NDArray[Any]:
@@ -172,9 +174,7 @@ class Cohort:
         self.path = path
         self.mpp = mpp
         self.axis = axis
-        self.sections = {
-            r.id: PreparedSection(path / "sections" / f"{r.id}.zarr", r, mpp) for r in records
-        }
+        self.sections = {r.id: PreparedSection(path / "sections" / f"{r.id}.zarr", r, mpp) for r in records}
 
     @classmethod
     def open(cls, path: str | Path) -> Cohort:
@@ -187,15 +187,21 @@ class Cohort:
         """
         folder = Path(path)
         if not (folder / "cohort.json").is_file():
-            raise StainglassError(folder, "no prepared cohort here", "Run 'stainglass prepare DATA --out COHORT' first")
+            raise StainglassError(
+                folder, "no prepared cohort here", "Run 'stainglass prepare DATA --out COHORT' first"
+            )
         tree = read_json(folder / "cohort.json", "cohort")
         if not isinstance(tree, dict) or tree.get("format") != FORMAT:
             raise StainglassError(
-                folder / "cohort.json", f"not a cohort of format {FORMAT}", "Prepare it again with this version"
+                folder / "cohort.json",
+                f"not a cohort of format {FORMAT}",
+                "Prepare it again with this version",
             )
         records = [SectionRecord(**{**r, "notices": tuple(r["notices"])}) for r in tree["sections"]]
         genes = tree["genes"]
-        return cls(folder, float(tree["mpp"]), GeneAxis(tuple(genes["ids"]), tuple(genes["symbols"])), records)
+        return cls(
+            folder, float(tree["mpp"]), GeneAxis(tuple(genes["ids"]), tuple(genes["symbols"])), records
+        )
 
     def write_index(self, extra: dict[str, Any]) -> None:
         """Write ``cohort.json``: the derived index of what lies in ``sections/``."""
@@ -223,14 +229,18 @@ class Cohort:
         found: list[Window] = []
         for name in sections:
             section = self.sections[name]
-            found += patch_windows(name, section.centres_um_yx(), list(section.used_spots.obs_names), self.mpp, size_px)
+            found += patch_windows(
+                name, section.centres_um_yx(), list(section.used_spots.obs_names), self.mpp, size_px
+            )
         return found
 
     def grid(self, sections: Iterable[str], size_px: int = 256, least_tissue: float = 0.5) -> list[Window]:
         """Windows side by side that tile the tissue of these sections."""
         found: list[Window] = []
         for name in sections:
-            found += grid_windows(name, self.sections[name].tissue, TISSUE_MPP / self.mpp, size_px, least_tissue)
+            found += grid_windows(
+                name, self.sections[name].tissue, TISSUE_MPP / self.mpp, size_px, least_tissue
+            )
         return found
 
     def pixels(self, windows: Sequence[Window]) -> UInt8[np.ndarray, "n size size 3"]:
@@ -294,5 +304,5 @@ def joined(blocks: Sequence[Conditions]) -> Conditions:
         np.concatenate([b.diameters_um for b in blocks]),
         np.concatenate([b.present for b in blocks]),
         tuple(row for b in blocks for row in b.barcodes),
-        None if any(b.measured is None for b in blocks) else np.concatenate([b.measured for b in blocks]),  # type: ignore[misc]
+        None if any(b.measured is None for b in blocks) else np.concatenate([b.measured for b in blocks]),
     )

@@ -114,7 +114,10 @@ def _cohort_mpp(sources: Sequence[SectionSource], out: Path, settings: Prepare) 
             f"its image has {coarsest:.3f} µm/px, {settings.mpp:g} would need upsampling",
             f"Pass --mpp {np.ceil(coarsest * 1000) / 1000:g} or coarser, or give the full-resolution slide",
         )
-    console.print(f"  the cohort takes {coarsest:.4f} µm/px, the resolution of {which}: nothing is upsampled", highlight=False)
+    console.print(
+        f"  the cohort takes {coarsest:.4f} µm/px, the resolution of {which}: nothing is upsampled",
+        highlight=False,
+    )
     return float(np.ceil(coarsest * 10**ROUND_MPP) / 10**ROUND_MPP)
 
 
@@ -128,7 +131,9 @@ def _write_section(section: Section, path: Path, mpp: float, settings: Prepare) 
     used_um = np.asarray(spots.obsm["spatial_um_yx"])[spots.obs["used"].to_numpy(dtype=bool)]
     keep = grown(tissue | _near(used_um, section.spot_diameter_um / 2, tissue.shape), settings.margin_um)
     root = zarr.open_group(path, mode="w", zarr_format=3)
-    write_raster(create_raster(root.create_group("he"), size, mpp), section.slide, section.slide_mpp, mpp, keep)
+    write_raster(
+        create_raster(root.create_group("he"), size, mpp), section.slide, section.slide_mpp, mpp, keep
+    )
     root.create_group("tissue").create_array("mask", data=tissue)
     root.create_group("latent")
     with warnings.catch_warnings():
@@ -186,12 +191,16 @@ def _record(section: Section, spots: ad.AnnData, tissue: np.ndarray) -> SectionR
 
 def _draw_proof(section: PreparedSection, out: Path) -> None:
     level = 0
-    while max(section.root[f"he/{level}"].shape) > PROOF_PX * 1.5 and f"he/{level + 1}" in section.root:  # type: ignore[union-attr]
+    while max(section.root[f"he/{level}"].shape) > PROOF_PX * 1.5 and f"he/{level + 1}" in section.root:
         level += 1
-    picture = np.asarray(section.root[f"he/{level}"][:])  # type: ignore[index]
+    picture = np.asarray(section.root[f"he/{level}"][:])
     mpp = section.mpp * section.size_px_yx[0] / picture.shape[0]
     title = f"{section.id} (patient {section.record.patient}), {section.mpp:g} µm/px"
     draw_proof(
-        picture, mpp, np.asarray(section.spots.obsm["spatial_um_yx"]), section.spots.obs, title, out / "proofs" / f"{section.id}.png"
+        picture,
+        mpp,
+        np.asarray(section.spots.obsm["spatial_um_yx"]),
+        section.spots.obs,
+        title,
+        out / "proofs" / f"{section.id}.png",
     )
-

@@ -50,7 +50,9 @@ def draw_proof(
     _scale_bar(pen, image.size, picture_mpp, font)
     legend = [("used", USED, int(spots["used"].sum()))]
     reasons = spots.loc[~spots["used"].astype(bool), "why_dropped"].value_counts()
-    legend += [(f"dropped: {why}", DROPPED.get(str(why), OTHER), int(count)) for why, count in reasons.items()]
+    legend += [
+        (f"dropped: {why}", DROPPED.get(str(why), OTHER), int(count)) for why, count in reasons.items()
+    ]
     line = font.size * 1.3
     pen.text((8, 6), title, fill=(0, 0, 0), font=font)
     for i, (name, colour, count) in enumerate(legend, start=1):
@@ -64,7 +66,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def _scale_bar(pen: ImageDraw.ImageDraw, size: tuple[int, int], mpp: float, font: ImageFont.FreeTypeFont) -> None:
+def _scale_bar(
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], mpp: float, font: ImageFont.FreeTypeFont
+) -> None:
     """A bar of a round length, about a sixth of the width."""
     target = size[0] * mpp / 6
     length_um = next(n for n in (10000, 5000, 2000, 1000, 500, 200, 100, 50, 20, 10) if n <= max(target, 10))

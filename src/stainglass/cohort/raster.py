@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import zarr
@@ -11,7 +12,8 @@ from PIL import Image
 
 from stainglass.cohort.tissue import TISSUE_MPP
 from stainglass.errors import StainglassError
-from stainglass.sections.slides import WHITE, Slide
+from stainglass.sections.slides import WHITE as WHITE
+from stainglass.sections.slides import Slide
 
 CHUNK_PX = 256
 SHARD_PX = 2048
@@ -76,8 +78,9 @@ def _level_for(slide: Slide, downsample: float) -> int:
 
 def create_raster(group: zarr.Group, size_px: tuple[int, int], mpp: float) -> list[zarr.Array]:
     """Create an empty OME-Zarr 0.5 multiscale image in ``group``; white is not stored."""
-    levels, size, downsample = [], size_px, 1
-    datasets = []
+    levels: list[zarr.Array] = []
+    datasets: list[dict[str, Any]] = []
+    size, downsample = size_px, 1
     while not levels or max(size) > CHUNK_PX:
         if levels:
             size, downsample = (-(-size[0] // 2), -(-size[1] // 2)), downsample * 2
@@ -104,14 +107,21 @@ def create_raster(group: zarr.Group, size_px: tuple[int, int], mpp: float) -> li
                 ],
             }
         )
-    axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"] + [{"name": "c", "type": "channel"}]
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"name": "he", "axes": axes, "datasets": datasets}]}
+    axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"] + [
+        {"name": "c", "type": "channel"}
+    ]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [{"name": "he", "axes": axes, "datasets": datasets}],
+    }
     return levels
 
 
 def halved(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 3"]:
     """Mean of 2 × 2 blocks; an odd last row or column is repeated."""
-    padded = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge").astype(np.uint16)
+    padded = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge").astype(
+        np.uint16
+    )
     total = padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2]
     return ((total + 2) // 4).astype(np.uint8)
 

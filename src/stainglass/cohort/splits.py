@@ -40,13 +40,19 @@ class Split:
         named = [*self.train, *self.validation, *self.test]
         for section in named:
             if section not in patients:
-                raise StainglassError(where, f"section {section!r} is not in the cohort", f"Choose among: {', '.join(patients)}")
+                raise StainglassError(
+                    where, f"section {section!r} is not in the cohort", f"Choose among: {', '.join(patients)}"
+                )
             if named.count(section) > 1:
-                raise StainglassError(where, f"section {section!r} stands in the split twice", "Name each section once")
+                raise StainglassError(
+                    where, f"section {section!r} stands in the split twice", "Name each section once"
+                )
         if not self.train:
             raise StainglassError(where, "no section to train on", "Name at least one under split.train")
         if not self.validation and not self.test:
-            raise StainglassError(where, "no section is held out", "Name at least one under split.validation or split.test")
+            raise StainglassError(
+                where, "no section is held out", "Name at least one under split.validation or split.test"
+            )
         both = shared_patients(self, patients)
         unannounced = sorted(set(both) - set(self.shared_patients))
         if unannounced:
@@ -78,10 +84,12 @@ def make_split(patients: Mapping[str, str], settings: SplitSettings, seed: int, 
     if settings.train or settings.validation or settings.test:
         split = Split(settings.name, settings.train, settings.validation, settings.test)
         if settings.allow_shared_patient:
-            known = {s: p for s, p in patients.items()}
+            known = dict(patients)
             named = [s for s in (*split.train, *split.validation, *split.test) if s in known]
             if len(named) == len([*split.train, *split.validation, *split.test]):
-                split = Split(split.name, split.train, split.validation, split.test, shared_patients(split, known))
+                split = Split(
+                    split.name, split.train, split.validation, split.test, shared_patients(split, known)
+                )
         split.check(patients, where)
         return split
     drawn = sorted(set(patients.values()))
@@ -116,8 +124,9 @@ def read_split(path: Path, patients: Mapping[str, str]) -> Split:
     if not isinstance(tree, dict) or tree.pop("format", None) != FORMAT:
         raise StainglassError(path, f"not a split of format {FORMAT}", "Run 'stainglass prepare' again")
     try:
-        split = Split(**{key: value if key == "name" else tuple(value) for key, value in tree.items()})
-    except TypeError as error:
+        parts = {key: tuple(value) for key, value in tree.items() if key != "name"}
+        split = Split(name=str(tree["name"]), **parts)
+    except (TypeError, KeyError) as error:
         raise StainglassError(path, f"not a split ({error})", "Run 'stainglass prepare' again") from None
     split.check(patients, path)
     return split

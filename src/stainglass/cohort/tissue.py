@@ -50,7 +50,10 @@ def tissue_share(
         reach = diameter / 2
         rows = np.arange(int((y - reach) / TISSUE_MPP), int((y + reach) / TISSUE_MPP) + 1)
         columns = np.arange(int((x - reach) / TISSUE_MPP), int((x + reach) / TISSUE_MPP) + 1)
-        rows, columns = rows[(rows >= 0) & (rows < mask.shape[0])], columns[(columns >= 0) & (columns < mask.shape[1])]
+        rows, columns = (
+            rows[(rows >= 0) & (rows < mask.shape[0])],
+            columns[(columns >= 0) & (columns < mask.shape[1])],
+        )
         if not len(rows) or not len(columns):
             continue
         inside = np.hypot(

@@ -40,7 +40,8 @@ class Window:
 
     def centre_um_yx(self, mpp: float) -> NDArray[np.float64]:
         """Centre (y, x) in µm; shape (2,)."""
-        return window_centre_um_yx(np.array([self.top_px, self.left_px]), mpp, self.size_px)[0]
+        centres = window_centre_um_yx(np.array([[self.top_px, self.left_px]]), mpp, self.size_px)
+        return np.asarray(centres[0])
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Conditions:
     def __len__(self) -> int:
         return len(self.present)
 
-    def take(self, index: Sequence[int] | Int64[np.ndarray, "m"]) -> Conditions:
+    def take(self, index: Sequence[int] | Int64[np.ndarray, m]) -> Conditions:
         """The conditions of these windows, in this order (repeats allowed)."""
         at = np.asarray(index, dtype=np.int64)
         return Conditions(
@@ -110,7 +111,10 @@ def patch_windows(
 ) -> list[Window]:
     """One window around each spot, snapped to the latent grid."""
     corners = snapped_top_left_px(centres_um_yx, mpp, size_px)
-    return [Window(section, int(top), int(left), size_px, str(name)) for (top, left), name in zip(corners, barcodes)]
+    return [
+        Window(section, int(top), int(left), size_px, str(name))
+        for (top, left), name in zip(corners, barcodes)
+    ]
 
 
 def grid_windows(
@@ -125,12 +129,16 @@ def grid_windows(
     least_tissue
         Share of a window that must be tissue.
     """
-    height, width = (int(round(n * tissue_px)) for n in tissue.shape)
+    height, width = (round(n * tissue_px) for n in tissue.shape)
     found = []
     for top in range(0, height, size_px):
         for left in range(0, width, size_px):
-            rows = slice(int(top / tissue_px), max(int(top / tissue_px) + 1, int((top + size_px) / tissue_px)))
-            columns = slice(int(left / tissue_px), max(int(left / tissue_px) + 1, int((left + size_px) / tissue_px)))
+            rows = slice(
+                int(top / tissue_px), max(int(top / tissue_px) + 1, int((top + size_px) / tissue_px))
+            )
+            columns = slice(
+                int(left / tissue_px), max(int(left / tissue_px) + 1, int((left + size_px) / tissue_px))
+            )
             if tissue[rows, columns].mean() >= least_tissue:
                 found.append(Window(section, top, left, size_px))
     return found
@@ -161,7 +169,11 @@ def gather_conditions(
     n, genes = len(centres_um_yx), counts.shape[1]
     shape = (n, max_spots)
     out_counts = np.zeros((*shape, genes), np.float32)
-    offsets, diameters, present = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32), np.zeros(shape, bool)
+    offsets, diameters, present = (
+        np.zeros((*shape, 2), np.float32),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, bool),
+    )
     names: list[tuple[str, ...]] = []
     for i, centre in enumerate(centres_um_yx):
         delta = spots_um_yx - centre

@@ -14,7 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
@@ -34,6 +34,7 @@ class ResidualBlock(nn.Module):
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.second.weight)
+        assert self.second.bias is not None
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -64,12 +65,18 @@ _CLOSED = (1, 3, 5, 6, 8, 10, 11, 13, 15, 16)
 """Channel counts at which the table is closed under swapping rows and columns."""
 
 
-def cosine_basis(frequencies: Sequence[Frequency], block_px: int = LATENT_STEP_PX) -> Float[Tensor, "c 3 k k"]:
+def cosine_basis(
+    frequencies: Sequence[Frequency], block_px: int = LATENT_STEP_PX
+) -> Float[Tensor, "c 3 k k"]:
     """Orthonormal colour-times-cosine (DCT-II) basis pictures of a block."""
     at = (torch.arange(block_px, dtype=torch.float64) + 0.5) * math.pi / block_px
-    waves = torch.stack([torch.cos(at * f) * math.sqrt((1 if f == 0 else 2) / block_px) for f in range(block_px)])
+    waves = torch.stack(
+        [torch.cos(at * f) * math.sqrt((1 if f == 0 else 2) / block_px) for f in range(block_px)]
+    )
     colours = torch.tensor(OPPONENT_COLOURS, dtype=torch.float64)
-    return torch.stack([colours[c][:, None, None] * waves[u][:, None] * waves[v] for c, u, v in frequencies]).float()
+    return torch.stack(
+        [colours[c][:, None, None] * waves[u][:, None] * waves[v] for c, u, v in frequencies]
+    ).float()
 
 
 class TissueAutoencoder(ModelMixin, ConfigMixin):
@@ -104,7 +111,9 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         if latent_channels not in _CLOSED:
             raise StainglassError(
-                "autoencoder.latent_channels", f"{latent_channels} is not possible", f"Choose one of {_CLOSED}"
+                "autoencoder.latent_channels",
+                f"{latent_channels} is not possible",
+                f"Choose one of {_CLOSED}",
             )
         self.frequencies: tuple[Frequency, ...] | None = FREQUENCIES[:latent_channels]
         self.register_buffer("basis", cosine_basis(FREQUENCIES[:latent_channels]), persistent=False)
@@ -134,12 +143,12 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
         at_quarter, at_eighth = 1 + 2 * self.config.blocks[0], 2 * self.config.blocks[1]
         return -(-(4 * at_quarter + 8 * at_eighth) // LATENT_STEP_PX) * LATENT_STEP_PX
 
-    def encode(self, pixels: Float[Tensor, "b 3 h w"], return_dict: bool = True) -> Encoded | tuple[Tensor]:
+    def encode(self, pixels: Float[Tensor, "b 3 h w"], return_dict: bool = True) -> Any:
         """Pixels in −1…1 → latents (b, c, h/8, w/8); h and w must be multiples of 8."""
         latents = F.conv2d(pixels, self.basis, stride=LATENT_STEP_PX) + self.encoder(pixels)
         return Encoded(latents) if return_dict else (latents,)
 
-    def decode(self, latents: Float[Tensor, "b c h w"], return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+    def decode(self, latents: Float[Tensor, "b c h w"], return_dict: bool = True) -> Any:
         """Latents → pixels, about −1…1 (not clipped)."""
         pixels = F.conv_transpose2d(latents, self.basis, stride=LATENT_STEP_PX) + self.decoder(latents)
         return DecoderOutput(sample=pixels) if return_dict else (pixels,)
@@ -171,17 +180,25 @@ def load_autoencoder(folder: str | Path) -> Any:
     name = str(read_json(path / "config.json", "autoencoder").get("_class_name", ""))
     kind = TissueAutoencoder if name == TissueAutoencoder.__name__ else getattr(diffusers, name, None)
     if kind is None or not hasattr(kind, "encode"):
-        raise StainglassError(path, f"{name or 'this'} is not an autoencoder that diffusers knows", "Give a folder of AutoencoderKL, AutoencoderTiny or TissueAutoencoder")
+        raise StainglassError(
+            path,
+            f"{name or 'this'} is not an autoencoder that diffusers knows",
+            "Give a folder of AutoencoderKL, AutoencoderTiny or TissueAutoencoder",
+        )
     try:
         model = kind.from_pretrained(path, use_safetensors=True, torch_dtype=torch.float32)
     except OSError as error:
-        raise StainglassError(path, f"cannot be loaded ({_first_line(error)})", "Give a folder with safetensors weights") from None
+        raise StainglassError(
+            path, f"cannot be loaded ({_first_line(error)})", "Give a folder with safetensors weights"
+        ) from None
     model.eval().requires_grad_(False)
     side = 8 * LATENT_STEP_PX
     latents = encode_pixels(model, torch.zeros(1, 3, side, side))
     if latents.shape[-1] != side // LATENT_STEP_PX:
         raise StainglassError(
-            path, f"one latent covers {side // latents.shape[-1]} px, not {LATENT_STEP_PX}", "Use an autoencoder of 8 × down"
+            path,
+            f"one latent covers {side // latents.shape[-1]} px, not {LATENT_STEP_PX}",
+            "Use an autoencoder of 8 × down",
         )
     return model
 

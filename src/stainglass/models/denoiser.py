@@ -81,7 +81,9 @@ class _PooledAdaLayerNorm(AdaLayerNormSingle):
         batch_size: int | None = None,
         hidden_dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
-        embedded = self.emb(timestep, resolution=None, aspect_ratio=None, batch_size=batch_size, hidden_dtype=hidden_dtype)
+        embedded = self.emb(
+            timestep, resolution=None, aspect_ratio=None, batch_size=batch_size, hidden_dtype=hidden_dtype
+        )
         if added_cond_kwargs and "pooled" in added_cond_kwargs:
             embedded = embedded + self.pooled(added_cond_kwargs["pooled"])
         return self.linear(self.silu(embedded)), embedded
@@ -100,11 +102,18 @@ def make_denoiser(
             heads_of=settings.heads_of,
             condition_width=condition_width,
         )
-    return make_unet(settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width)
+    return make_unet(
+        settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width
+    )
 
 
 def make_unet(
-    widths: Sequence[int], layers: int, heads_of: int, latent_channels: int, latent_size: int, condition_width: int
+    widths: Sequence[int],
+    layers: int,
+    heads_of: int,
+    latent_channels: int,
+    latent_size: int,
+    condition_width: int,
 ) -> UNet2DConditionModel:
     """diffusers' UNet, attention everywhere but at the finest level, where it costs most and gives least."""
     deep = len(widths) - 1
@@ -125,7 +134,7 @@ def make_unet(
 
 
 def predict_velocity(
-    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, "b"], told: Embedded
+    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded
 ) -> Float[Tensor, "b c h w"]:
     """One forward of any denoiser.
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 COUNTS_PER = 10_000.0
 VISIUM_DIAMETER_UM = 55.0
@@ -104,7 +104,12 @@ class GeneEncoder(nn.Module):
     depth_std: Tensor
 
     def __init__(
-        self, genes: int, kind: Literal["profile", "set"] = "profile", width: int = 128, tokens: int = 4, top_k: int = 50
+        self,
+        genes: int,
+        kind: Literal["profile", "set"] = "profile",
+        width: int = 128,
+        tokens: int = 4,
+        top_k: int = 50,
     ) -> None:
         super().__init__()
         self.register_buffer("gene_mean", torch.zeros(genes))
@@ -129,7 +134,7 @@ class GeneEncoder(nn.Module):
     def forward(
         self,
         counts: Float[Tensor, "n g"],
-        diameters_um: Float[Tensor, "n"],
+        diameters_um: Float[Tensor, n],
         measured: Bool[Tensor, "n g"] | None = None,
     ) -> tuple[Float[Tensor, "n t w"], Float[Tensor, "n w"]]:
         """Raw counts and diameters of n spots → (tokens (n, M, W), vectors (n, W))."""

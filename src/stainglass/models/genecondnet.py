@@ -80,7 +80,7 @@ class GeneCondNet(ModelMixin, ConfigMixin):
     def __init__(
         self,
         genes: int,
-        input: Literal["profile", "set"] = "profile",  # noqa: A002 - the recipe's word
+        input: Literal["profile", "set"] = "profile",
         width: int = 128,
         tokens: int = 4,
         top_k: int = 50,
@@ -88,7 +88,9 @@ class GeneCondNet(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.encoder = GeneEncoder(genes, input, width, tokens, top_k)
-        self.offset = nn.Sequential(nn.Linear(4 * OFFSET_WAVES + 2, width), nn.SiLU(), nn.Linear(width, width))
+        self.offset = nn.Sequential(
+            nn.Linear(4 * OFFSET_WAVES + 2, width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.weigh = nn.Linear(width, 1)
         self.pool = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.token_norm = nn.LayerNorm(width)

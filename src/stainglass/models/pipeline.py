@@ -67,7 +67,8 @@ class Facts:
 @dataclass(frozen=True)
 class SamplerSettings:
     """Solver, steps and guidance (Ho & Salimans 2022), which acts while the noise level lies in ``interval``
-    only (Kynkäänniemi et al. 2024)."""
+    only (Kynkäänniemi et al. 2024).
+    """
 
     solver: str = "unipc"
     steps: int = 16
@@ -99,7 +100,9 @@ class TissuePipeline(DiffusionPipeline):
 
     def __init__(self, autoencoder: Any, condnet: GeneCondNet, denoiser: Any, scheduler: Any) -> None:
         super().__init__()
-        self.register_modules(autoencoder=autoencoder, condnet=condnet, denoiser=denoiser, scheduler=scheduler)
+        self.register_modules(
+            autoencoder=autoencoder, condnet=condnet, denoiser=denoiser, scheduler=scheduler
+        )
         self.facts: Facts | None = None
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
@@ -117,7 +120,9 @@ class TissuePipeline(DiffusionPipeline):
         if push:
             self._upload(final, **kwargs)
 
-    def _upload(self, folder: Path, repo_id: str | None = None, private: bool | None = None, **_: Any) -> None:
+    def _upload(
+        self, folder: Path, repo_id: str | None = None, private: bool | None = None, **_: Any
+    ) -> None:
         from huggingface_hub import create_repo, upload_folder
 
         name = create_repo(repo_id or folder.name, private=private, exist_ok=True).repo_id
@@ -135,7 +140,9 @@ class TissuePipeline(DiffusionPipeline):
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             if folder.is_absolute() or str(pretrained_model_name_or_path).count("/") != 1:
-                raise StainglassError(folder, "no generator here", "Give a folder that 'stainglass train' wrote, or a hub id")
+                raise StainglassError(
+                    folder, "no generator here", "Give a folder that 'stainglass train' wrote, or a hub id"
+                )
             folder = Path(cls.download(str(pretrained_model_name_or_path), **kwargs))
         facts = read_facts(folder)
         kwargs.setdefault("low_cpu_mem_usage", False)
@@ -211,11 +218,15 @@ class TissuePipeline(DiffusionPipeline):
     @torch.no_grad()
     def reconstruct(self, pixels: UInt8[Tensor, "b h w 3"]) -> UInt8[Tensor, "b h w 3"]:
         """Encode and decode: the ceiling of anything painted in this latent space."""
-        return decode_latents(self.autoencoder, encode_pixels(self.autoencoder, pixels_to_input(pixels).to(self.device)))
+        return decode_latents(
+            self.autoencoder, encode_pixels(self.autoencoder, pixels_to_input(pixels).to(self.device))
+        )
 
 
 def _without_spots(c: ConditionTensors) -> ConditionTensors:
-    return ConditionTensors(c.counts, c.offsets_um_yx, c.diameters_um, torch.zeros_like(c.present), c.measured)
+    return ConditionTensors(
+        c.counts, c.offsets_um_yx, c.diameters_um, torch.zeros_like(c.present), c.measured
+    )
 
 
 def read_facts(folder: Path) -> Facts:
@@ -223,5 +234,10 @@ def read_facts(folder: Path) -> Facts:
     path = folder / FACTS_FILE
     tree = read_json(path, "generator")
     if not isinstance(tree, dict) or tree.pop("format", None) != FORMAT:
-        raise StainglassError(path, f"not a generator of format {FORMAT}", "Load it with the version that wrote it, or train again")
-    return Facts(**{key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()})
+        raise StainglassError(
+            path,
+            f"not a generator of format {FORMAT}",
+            "Load it with the version that wrote it, or train again",
+        )
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()}
+    return Facts(**values)

@@ -160,7 +160,9 @@ class Generator:
         size = self.facts.window_px
         windows = cohort.patches(sections, size) if layout == "patches" else cohort.grid(sections, size)
         if not windows:
-            raise StainglassError(cohort.path, f"no window on {', '.join(sections)}", "Look at the proof images")
+            raise StainglassError(
+                cohort.path, f"no window on {', '.join(sections)}", "Look at the proof images"
+            )
         conditions = cohort.conditions(windows, self.facts.axis, self.facts.reach_um, self.facts.max_spots)
         return self._paint(windows, conditions, n, seed, settings, batch)
 

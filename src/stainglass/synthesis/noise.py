@@ -28,7 +28,7 @@ def field_key(seed: int, section: str) -> int:
 def noise_tile(key: int, row: int, column: int, channels: int) -> Float32[np.ndarray, "c tile tile"]:
     """Standard normal noise of one tile of the plane; rows and columns may be negative."""
     place = ((row & 0xFFFFFFFF) << 32) | (column & 0xFFFFFFFF)
-    generator = np.random.Generator(np.random.Philox(key=[key, place]))
+    generator = np.random.Generator(np.random.Philox(key=np.array([key, place], dtype=np.uint64)))
     return generator.standard_normal((channels, TILE, TILE), dtype=np.float32)
 
 
@@ -52,7 +52,13 @@ def window_noise(seed: int, windows: Sequence[Window], channels: int) -> Float32
     return np.stack(
         [
             noise_crop(
-                seed, w.section, w.top_px // step, w.left_px // step, w.size_px // step, w.size_px // step, channels
+                seed,
+                w.section,
+                w.top_px // step,
+                w.left_px // step,
+                w.size_px // step,
+                w.size_px // step,
+                channels,
             )
             for w in windows
         ]

@@ -15,7 +15,9 @@ from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 
 KEY = "stainglass"
-SENTENCE = "Synthetic image painted from gene expression by stainglass. Not tissue of a patient. Not for diagnosis."
+SENTENCE = (
+    "Synthetic image painted from gene expression by stainglass. Not tissue of a patient. Not for diagnosis."
+)
 CM_PER_UM = 1e-4
 
 
@@ -69,6 +71,10 @@ def read_stamp(path: Path) -> Stamp:
         with Image.open(path) as image:
             text = str(image.info.get(KEY, ""))
     if not text:
-        raise StainglassError(path, "no stamp of stainglass in this picture", "It was not written by stainglass, or was re-saved")
+        raise StainglassError(
+            path,
+            "no stamp of stainglass in this picture",
+            "It was not written by stainglass, or was re-saved",
+        )
     tree = json.loads(text)
     return Stamp(**{**tree, "spots": tuple(tree["spots"]), "centre_um_yx": tuple(tree["centre_um_yx"])})

@@ -34,7 +34,11 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the highest step, or None."""
-    found = [p for p in (folder / "checkpoints").glob("step-*") if _NAME.match(p.name) and (p / "state.json").is_file()]
+    found = [
+        p
+        for p in (folder / "checkpoints").glob("step-*")
+        if _NAME.match(p.name) and (p / "state.json").is_file()
+    ]
     return max(found, default=None, key=lambda p: p.name)
 
 
@@ -66,7 +70,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, expected: Mapping[str, Any]
+    path: Path,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    expected: Mapping[str, Any],
 ) -> Resumed:
     """Put a checkpoint back.
 
@@ -91,14 +99,22 @@ def load_checkpoint(
         model.load_state_dict(load_file(path / "model.safetensors"))
         average.load_state_dict(load_file(path / "ema.safetensors"))
         _restore_optimiser(optimiser, load_file(path / "optimiser.safetensors"), state["optimiser"])
-    except Exception as error:  # safetensors has no public error base; whatever it is, the file is the finding
+    except (
+        Exception
+    ) as error:  # safetensors has no public error base; whatever it is, the file is the finding
         first = str(error).splitlines()[0]
-        raise StainglassError(path, f"a damaged or foreign checkpoint ({first})", "Delete this folder; the run goes on from the one before") from error
+        raise StainglassError(
+            path,
+            f"a damaged or foreign checkpoint ({first})",
+            "Delete this folder; the run goes on from the one before",
+        ) from error
     return Resumed(int(state["step"]), state)
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    return {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()
+    }
 
 
 def _optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -113,7 +129,9 @@ def _optimiser_state(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor
     return tensors, scalars
 
 
-def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+def _restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]
+) -> None:
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *scalars.items()]:
         index, key = name.split(".", 1)

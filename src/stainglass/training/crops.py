@@ -52,4 +52,5 @@ def _pitch(centres_um: NDArray[np.float64], fallback: float) -> float:
     """Median distance to the nearest spot: only the scale of a random shift, so a median will do."""
     if len(centres_um) < 2:
         return fallback
-    return float(np.median(cKDTree(centres_um).query(centres_um, k=2)[0][:, 1]))
+    distances = np.asarray(cKDTree(centres_um).query(centres_um, k=2)[0])
+    return float(np.median(distances[:, 1]))

@@ -38,8 +38,8 @@ class LatentSpace:
 
     autoencoder: Any
     rasters: tuple[str, ...]
-    mean: Float32[np.ndarray, "c"]
-    std: Float32[np.ndarray, "c"]
+    mean: Float32[np.ndarray, c]
+    std: Float32[np.ndarray, c]
 
     @property
     def frequencies(self) -> tuple[Frequency, ...] | None:
@@ -72,7 +72,9 @@ class LatentCrops:
             counts, measured = section.counts_on(axis)
             self.counts.append(counts)
             self.measured.append(measured)
-        self.diameters = [s.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64) for s in self.places.sections]
+        self.diameters = [
+            s.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64) for s in self.places.sections
+        ]
         for raster in space.rasters:
             hold_in_memory(self.places.sections, f"latent/{raster}")
 
@@ -97,7 +99,7 @@ class LatentCrops:
             "z": z,
             "noise": rng.standard_normal(z.shape, dtype=np.float32),
             # Logit-normal levels (Esser et al. 2024): most weight where the picture is decided.
-            "t": np.float32(1 / (1 + np.exp(-rng.standard_normal()))),
+            "t": np.asarray(1 / (1 + np.exp(-rng.standard_normal())), dtype=np.float32),
             "counts": self._corrupted(told.counts[0], rng),
             "offsets_um_yx": turn_offsets(torch.from_numpy(told.offsets_um_yx[0]), turn).numpy(),
             "diameters_um": told.diameters_um[0],
@@ -109,7 +111,9 @@ class LatentCrops:
         z = turn_latents(torch.from_numpy(raw.astype(np.float32)), turn, self.space.frequencies).numpy()
         return np.ascontiguousarray((z - self.space.mean[:, None, None]) / self.space.std[:, None, None])
 
-    def _corrupted(self, counts: Float32[np.ndarray, "s g"], rng: np.random.Generator) -> Float32[np.ndarray, "s g"]:
+    def _corrupted(
+        self, counts: Float32[np.ndarray, "s g"], rng: np.random.Generator
+    ) -> Float32[np.ndarray, "s g"]:
         """Binomial thinning (patients differ in depth 15-fold) and dropout of genes."""
         if self.genes.thinning > 0:
             kept = 1 - self.genes.thinning * rng.random((len(counts), 1))
@@ -134,10 +138,14 @@ def conditions_of(batch: Batch) -> ConditionTensors:
 class Denoise(Objective):
     """‖v_θ(x_t, t, condition) − (ε − z)‖² (rectified flow)."""
 
-    def __init__(self, condnet: GeneCondNet, denoiser: nn.Module, space: LatentSpace, preview: Batch | None = None) -> None:
+    def __init__(
+        self, condnet: GeneCondNet, denoiser: nn.Module, space: LatentSpace, preview: Batch | None = None
+    ) -> None:
         super().__init__()
         self.condnet, self.denoiser = condnet, denoiser
-        self._space = [space]  # in a list, so that the frozen autoencoder is not trained or saved with this module
+        self._space = [
+            space
+        ]  # in a list, so that the frozen autoencoder is not trained or saved with this module
         self._preview = preview
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -163,5 +171,7 @@ class Denoise(Objective):
 
         painted = integrate(velocity, batch["noise"], "unipc", PREVIEW_STEPS)
         mean, std = (torch.from_numpy(v).to(device)[:, None, None] for v in (space.mean, space.std))
-        rows = [decode_latents(space.autoencoder, z * std + mean).cpu().numpy() for z in (batch["z"], painted)]
+        rows = [
+            decode_latents(space.autoencoder, z * std + mean).cpu().numpy() for z in (batch["z"], painted)
+        ]
         return np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)

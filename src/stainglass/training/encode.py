@@ -82,10 +82,13 @@ def _encode_section(section: PreparedSection, autoencoder: Any, turn: int, advan
         zarr_format=3,
     )
     for top, left in _tiles(section):
-        rows, columns = min(TILE_PX // step, size[0] - top // step), min(TILE_PX // step, size[1] - left // step)
+        rows, columns = (
+            min(TILE_PX // step, size[0] - top // step),
+            min(TILE_PX // step, size[1] - left // step),
+        )
         tile = section.pixels(Window(section.id, top - halo, left - halo, TILE_PX + 2 * halo))
         if (tile == WHITE).all():
-            latents = np.broadcast_to(white, (rows, columns, len(white)))
+            latents = np.broadcast_to(white.astype(np.float16), (rows, columns, len(white)))
         else:
             latents = _encode_tile(autoencoder, tile, turn)[:rows, :columns]
         array[top // step : top // step + rows, left // step : left // step + columns] = latents
@@ -100,7 +103,8 @@ def _halo_px(autoencoder: Any) -> int:
 @torch.no_grad()
 def _encode_tile(autoencoder: Any, tile: NDArray[np.uint8], turn: int) -> NDArray[np.float16]:
     """Latents of the inner part of a tile, (h, w, c). The turned tile is encoded and its plane turned back,
-    so that every raster of a section lies on the same grid."""
+    so that every raster of a section lies on the same grid.
+    """
     device = next(autoencoder.parameters()).device
     pixels = turn_plane(pixels_to_input(torch.from_numpy(tile)[None]).to(device), turn)
     latents = turn_plane(encode_pixels(autoencoder, pixels), _inverse(turn))[0].float()

@@ -43,7 +43,11 @@ def variable_genes(cohort: Cohort, sections: Sequence[str], most: int) -> GeneAx
 
 
 def latent_statistics(
-    cohort: Cohort, sections: Sequence[str], raster: str, size_px: int, frequencies: Sequence[Frequency] | None
+    cohort: Cohort,
+    sections: Sequence[str],
+    raster: str,
+    size_px: int,
+    frequencies: Sequence[Frequency] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and deviation of each latent channel over the training patches.
 

@@ -102,7 +102,10 @@ def train(
         [p for p in objective.parameters() if p.requires_grad],
         lr=loop.learning_rate, betas=(0.9, 0.99), weight_decay=loop.weight_decay,
     )  # fmt: skip
-    start, settings = 0, {"seed": loop.seed, "batch": loop.batch, "accumulate": loop.accumulate, "steps": loop.steps}
+    start, settings = (
+        0,
+        {"seed": loop.seed, "batch": loop.batch, "accumulate": loop.accumulate, "steps": loop.steps},
+    )
     found = latest_checkpoint(folder)
     if found is not None:
         start = load_checkpoint(found, objective, average, optimiser, settings).step
@@ -114,7 +117,9 @@ def train(
     def checkpoint(step: int) -> None:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            save_checkpoint(folder, step, accelerator.unwrap_model(model), average, optimiser, settings, loop.keep)
+            save_checkpoint(
+                folder, step, accelerator.unwrap_model(model), average, optimiser, settings, loop.keep
+            )
 
     batches = _batches(examples, loop, start, accelerator)
     with _stop_signals() as stopping, progress_bar(title, loop.steps, start) as advance:
@@ -139,7 +144,11 @@ def train(
             average.update_parameters(accelerator.unwrap_model(model))
             done = step + 1
             if not math.isfinite(figures["loss"]):
-                raise StainglassError(folder, f"the loss is not finite at step {done}", "Lower learning_rate, or set precision to no")
+                raise StainglassError(
+                    folder,
+                    f"the loss is not finite at step {done}",
+                    "Lower learning_rate, or set precision to no",
+                )
             figures |= {"learning_rate": rate, "seconds": time.perf_counter() - began}
             if done % loop.log_every == 0 or done in (1, loop.steps):
                 log.write({"step": done, **figures})
@@ -151,7 +160,9 @@ def train(
             if (last or done % loop.preview_every == 0) and accelerator.is_main_process:
                 _preview(average, folder / "previews" / f"step-{done:07d}.png", on_preview)
             if stopping() and not last:
-                raise StopRequested(f"stopped at step {done} of {loop.steps}; run the same command again to go on")
+                raise StopRequested(
+                    f"stopped at step {done} of {loop.steps}; run the same command again to go on"
+                )
     accelerator.end_training()
     return _averaged(average)
 
@@ -166,7 +177,9 @@ def learning_rate(loop: Loop, step: int) -> float:
 
 def rng_of(seed: int, position: int) -> np.random.Generator:
     """The generator of one example: counter-based, so any position can be drawn without the ones before."""
-    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), position]))
+    return np.random.Generator(
+        np.random.Philox(key=np.array([seed & (2**64 - 1), position], dtype=np.uint64))
+    )
 
 
 def _mix(seed: int, step: int) -> int:
@@ -259,7 +272,9 @@ class _Log:
 
     def write(self, figures: dict[str, Any]) -> None:
         with self.path.open("a") as handle:
-            handle.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in figures.items()}) + "\n")
+            handle.write(
+                json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in figures.items()}) + "\n"
+            )
 
 
 def _step_of(line: str) -> float:

@@ -33,15 +33,17 @@ class PixelCrops:
         which, window = self.places.draw(rng, anywhere=True)
         return {
             "pixels": self.places.sections[which].pixels(window),
-            "turn": np.int64(rng.integers(8)),
-            "noise_seed": np.int64(rng.integers(2**31)),
+            "turn": np.asarray(rng.integers(8)),
+            "noise_seed": np.asarray(rng.integers(2**31)),
         }
 
 
 class Reconstruct(Objective):
     """|x̂ − x| + 2 (x̂ − x)² where x̂ is decoded from turned latents and x is the turned picture (EQ-VAE)."""
 
-    def __init__(self, autoencoder: TissueAutoencoder, samples: Float[Tensor, "n 3 h w"] | None = None) -> None:
+    def __init__(
+        self, autoencoder: TissueAutoencoder, samples: Float[Tensor, "n 3 h w"] | None = None
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self._samples = samples

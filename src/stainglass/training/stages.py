@@ -31,7 +31,9 @@ PREVIEWS = 6
 OnPreview = Callable[[Path], None] | None
 
 
-def train_autoencoder(cohort: Cohort, split: Split, recipe: Recipe, folder: Path, on_preview: OnPreview = None) -> Any:
+def train_autoencoder(
+    cohort: Cohort, split: Split, recipe: Recipe, folder: Path, on_preview: OnPreview = None
+) -> Any:
     """Train the run's own autoencoder, or load the one the recipe names.
 
     Parameters
@@ -53,7 +55,9 @@ def train_autoencoder(cohort: Cohort, split: Split, recipe: Recipe, folder: Path
     spread = [shown[i] for i in np.linspace(0, len(shown) - 1, PREVIEWS).astype(int)]
     samples = pixels_to_input(torch.from_numpy(cohort.pixels(spread)))
     examples = PixelCrops(cohort, split.train, loop.crop_px, loop.seed)
-    trained = train(Reconstruct(network, samples), examples, loop, folder, "training the autoencoder", on_preview)
+    trained = train(
+        Reconstruct(network, samples), examples, loop, folder, "training the autoencoder", on_preview
+    )
     assert isinstance(trained, Reconstruct)
     trained.autoencoder.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
@@ -72,7 +76,12 @@ def latent_space(cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any)
 
 
 def train_denoiser(
-    cohort: Cohort, split: Split, recipe: Recipe, space: LatentSpace, folder: Path, on_preview: OnPreview = None
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    space: LatentSpace,
+    folder: Path,
+    on_preview: OnPreview = None,
 ) -> tuple[Denoise, GeneAxis]:
     """Train GeneCondNet and the denoiser together, from the latent rasters of the training sections."""
     axis = variable_genes(cohort, split.train, recipe.genes.genes)
@@ -111,14 +120,18 @@ def train_generator(
     """
     timing = run / "timing.json"
     autoencoder = _timed(
-        timing, "autoencoder", lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview)
+        timing,
+        "autoencoder",
+        lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview),
     )
     space = _timed(timing, "encode", lambda: latent_space(cohort, split, recipe, autoencoder))
     trained, axis = _timed(
         timing, "denoiser", lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview)
     )
     seconds = read_json(timing, "timing")
-    pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, make_scheduler(recipe.sampling.solver))
+    pipeline = TissuePipeline(
+        autoencoder, trained.condnet, trained.denoiser, make_scheduler(recipe.sampling.solver)
+    )
     pipeline.facts = Facts(
         name=recipe.name,
         mpp=cohort.mpp,
@@ -133,7 +146,9 @@ def train_generator(
         patients=tuple(sorted({cohort.patients[name] for name in split.train})),
         data=data,
         training={
-            "autoencoder steps": recipe.train_autoencoder.steps if recipe.autoencoder.folder is None else "given",
+            "autoencoder steps": recipe.train_autoencoder.steps
+            if recipe.autoencoder.folder is None
+            else "given",
             "denoiser steps": recipe.train_denoiser.steps,
             "batch": recipe.train_denoiser.batch,
             "seed": recipe.train_denoiser.seed,
