@@ -1,6 +1,6 @@
 """Every benchmark, one after the other; the exit code is 1 when a target was missed.
 
-    python -m benchmarks.all [--out benchmarks.json] [--data FOLDER_OR_MANIFEST]
+python -m benchmarks.all [--out benchmarks.json] [--data FOLDER_OR_MANIFEST]
 """
 
 from __future__ import annotations

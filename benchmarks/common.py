@@ -59,7 +59,12 @@ def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
 def target(value: float, bound: float, at_least: bool = True) -> dict[str, Any]:
     """A ratio beside what it should be."""
     met = value >= bound if at_least else value <= bound
-    return {"value": round(value, 3), "target": bound, "is": "at least" if at_least else "at most", "met": met}
+    return {
+        "value": round(value, 3),
+        "target": bound,
+        "is": "at least" if at_least else "at most",
+        "met": met,
+    }
 
 
 def emit(name: str, figures: Mapping[str, Any], out: Path | None) -> dict[str, Any]:

@@ -82,7 +82,9 @@ def child(data: Path, out: Path, count: int, mpp: float | None) -> dict[str, obj
         "seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3),
-        "raster_mpx": round(sum(s.size_px_yx[0] * s.size_px_yx[1] for s in cohort.sections.values()) / 1e6, 1),
+        "raster_mpx": round(
+            sum(s.size_px_yx[0] * s.size_px_yx[1] for s in cohort.sections.values()) / 1e6, 1
+        ),
     }
     print(json.dumps(record), flush=True)
     return record

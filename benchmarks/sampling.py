@@ -30,7 +30,9 @@ from stainglass.units import LATENT_STEP_PX
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Measure and tell."""
     parser = arguments(__doc__)
-    parser.add_argument("--generator", type=Path, help="folder of a generator; by default the demo's, untrained")
+    parser.add_argument(
+        "--generator", type=Path, help="folder of a generator; by default the demo's, untrained"
+    )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(argv)
