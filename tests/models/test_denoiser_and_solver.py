@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stainglass.config import Denoiser
-from stainglass.models.denoiser import TissueDiT, make_denoiser, predict_velocity
+from stainglass.models.denoiser import TissueDiT, _forward, make_denoiser, predict_velocity
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.solver import evaluations, integrate
 
@@ -49,7 +49,7 @@ def test_the_dit_starts_as_pixart_without_a_pooled_vector() -> None:
     c = told()
     x, t = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
     with torch.no_grad():
-        with_pooled = predict_velocity(dit, x, t, c)
+        with_pooled = _forward(dit, x, t, c)
         without = dit(
             x,
             encoder_hidden_states=c.tokens,
@@ -58,6 +58,18 @@ def test_the_dit_starts_as_pixart_without_a_pooled_vector() -> None:
             added_cond_kwargs={},
         ).sample
     torch.testing.assert_close(with_pooled, without)
+
+
+def test_a_fresh_denoiser_gives_the_best_guess_for_normal_data() -> None:
+    fresh = make_denoiser(Denoiser(widths=(32, 32), heads_of=16), latent_channels=8, latent_size=16, condition_width=32)
+    z, noise = torch.randn(2, 64, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    for level in (0.1, 0.3, 0.9):
+        x = (1 - level) * z + level * noise
+        c = told(64)
+        guess = predict_velocity(fresh, x, torch.full((64,), level), c).detach()
+        error = (guess - (noise - z)).pow(2).mean()
+        for slope in (0.98, 1.02):
+            assert error < (slope * guess - (noise - z)).pow(2).mean()
 
 
 MEAN, STD = 0.7, 0.5

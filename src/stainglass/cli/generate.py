@@ -36,7 +36,9 @@ def generate(
 ) -> None:
     """Paint patches for an AnnData, a section's folder or a cohort's sections.
 
-    Every file says in its metadata that it is synthetic, by which model and from which spots. For instance::
+    Every file says in its metadata that it is synthetic, by which model and from which spots.
+
+    For instance::
 
         stainglass generate my.h5ad --model run/generator --out painted --n 36
 

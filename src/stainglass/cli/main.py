@@ -17,6 +17,7 @@ app = App(
     name="stainglass",
     help="Tissue from transcripts: paint H&E from spatial transcriptomics, and prove that the genes drove the picture.",
     version=__version__,
+    help_format="rst",
 )
 app.command("stainglass.cli.run:run", name="run")
 app.command("stainglass.cli.simulate:simulate", name="simulate")

@@ -26,7 +26,9 @@ def run(
 ) -> None:
     """From sections to report: simulate (when there are no data), prepare, train, generate, evaluate, report.
 
-    What is finished in --out is not done again: an interrupted run goes on. For instance::
+    What is finished in --out is not done again: an interrupted run goes on.
+
+    For instance::
 
         stainglass run recipes/her2st.yaml --data her2st --out runs/her2st --preset brief
 

@@ -21,7 +21,9 @@ def train(
 ) -> None:
     """Train autoencoder, GeneCondNet and denoiser on a prepared cohort: a generator.
 
-    Stops cleanly on SIGTERM or Ctrl-C with a checkpoint; the same command goes on from there. For instance::
+    Stops cleanly on SIGTERM or Ctrl-C with a checkpoint; the same command goes on from there.
+
+    For instance::
 
         stainglass train cohort --recipe her2st --preset brief --out run
 
@@ -34,6 +36,7 @@ def train(
     preset
         One of the recipe's presets.
     """
+    from stainglass.cli.stages import refuse_another_recipe
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.prepare import prepare_split
     from stainglass.config import load_recipe, write_recipe
@@ -52,6 +55,7 @@ def train(
         if split_file.is_file()
         else prepare_split(opened, plan.split, plan.seed)
     )
+    refuse_another_recipe(plan, out)
     write_recipe(plan, out / "recipe.yaml")
     write_provenance(out, plan, cohort=str(cohort))
     train_generator(opened, split, plan, out)

@@ -1,7 +1,12 @@
 """Denoisers: a small convolutional UNet and a small DiT, both predicting the velocity of a flow.
 
-Rectified flow (Liu et al. 2022; Lipman et al. 2022): ``x_t = (1 − t) z + t ε``, the network predicts
-``v = ε − z`` from ``x_t`` and the noise level t in 0 (clean) … 1 (noise).
+Rectified flow (Liu et al. 2022; Lipman et al. 2022): ``x_t = (1 − t) z + t ε``, and ``v = ε − z`` is predicted
+from ``x_t`` and the noise level t in 0 (clean) … 1 (noise).
+
+The networks are preconditioned as in EDM (Karras et al. 2022), carried over to this flow: were z standard normal,
+the best guess would be ``v = (2t − 1) / s² · x_t`` with ``s² = (1 − t)² + t²``; the network sees ``x_t / s`` and adds
+to that guess a correction of its own, scaled by ``1 / s``. It starts at zero, so training begins at the best linear
+guess and spends its steps on what is not linear.
 """
 
 from __future__ import annotations
@@ -94,7 +99,7 @@ def make_denoiser(
 ) -> UNet2DConditionModel | TissueDiT:
     """Build the network that a recipe asks for, with fresh weights."""
     if settings.kind == "dit":
-        return TissueDiT(
+        dit = TissueDiT(
             latent_channels=latent_channels,
             latent_size=latent_size,
             width=settings.widths[0],
@@ -102,9 +107,19 @@ def make_denoiser(
             heads_of=settings.heads_of,
             condition_width=condition_width,
         )
-    return make_unet(
+        _silence(dit.proj_out)
+        return dit
+    unet = make_unet(
         settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width
     )
+    _silence(unet.conv_out)
+    return unet
+
+
+def _silence(layer: nn.Module) -> None:
+    """Start at zero: the preconditioning's guess alone speaks."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def make_unet(
@@ -147,6 +162,16 @@ def predict_velocity(
     told
         Conditioning of GeneCondNet.
     """
+    at = t[:, None, None, None]
+    variance = (1 - at) ** 2 + at**2
+    correction = _forward(denoiser, x * variance.rsqrt(), t, told)
+    return (2 * at - 1) / variance * x + variance.rsqrt() * correction
+
+
+def _forward(
+    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, "b"], told: Embedded
+) -> Float[Tensor, "b c h w"]:
+    """The bare network, whichever it is."""
     inner: Any = getattr(denoiser, "module", denoiser)
     mask = told.mask.to(x.dtype)
     if isinstance(inner, PixArtTransformer2DModel):

@@ -18,7 +18,7 @@ from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
 from stainglass.models.denoiser import make_denoiser
 from stainglass.models.genecondnet import GeneCondNet
-from stainglass.models.pipeline import Facts, TissuePipeline
+from stainglass.models.pipeline import FACTS_FILE, Facts, TissuePipeline
 from stainglass.models.solver import make_scheduler
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
@@ -118,6 +118,8 @@ def train_generator(
     data
         A sentence on the data and its terms, for the model card.
     """
+    if (run / "generator" / FACTS_FILE).is_file():
+        return TissuePipeline.from_pretrained(run / "generator")
     timing = run / "timing.json"
     autoencoder = _timed(
         timing,
