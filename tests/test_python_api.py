@@ -217,3 +217,9 @@ def test_every_public_name_is_there() -> None:
         assert getattr(stainglass, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = stainglass.Nonsense
+
+
+def test_the_page_on_recipes_is_up_to_date() -> None:
+    script = Path(__file__).parents[1] / "docs" / "make_recipes.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
