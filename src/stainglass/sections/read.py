@@ -206,5 +206,6 @@ def _st_source(folder: Path, section: str) -> SectionSource:
 
 
 def _source(path: Path) -> SectionSource:
-    name = path.resolve().name.split(".")[0]
+    resolved = path.resolve()
+    name = (resolved.parent if resolved.name == "outs" else resolved).name.split(".")[0]
     return SectionSource(name, name, {}, lambda: read_section(path, id=name))
