@@ -15,11 +15,15 @@ import pytest
 
 from stainglass.cli import main as cli
 from stainglass.cohort.cohort import Cohort
+from stainglass.config import load_recipe, write_recipe
 
+SMALL = Path(__file__).parents[1] / "small.yaml"
 VERBS = ("run", "simulate", "prepare", "train", "generate", "evaluate", "report", "doctor")
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
+) -> tuple[int, str, str]:
     """Run a command in this process; (exit code, stdout, stderr)."""
     monkeypatch.setattr(sys, "argv", ["stainglass", *map(str, words)])
     code = 0
@@ -50,7 +54,9 @@ def sections(simulated: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_shows_a_real_example(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_a_real_example(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = call(monkeypatch, capsys, verb, "--help")
     assert code == 0
     assert f"stainglass {verb} " in out.split("Parameters")[0].split("For instance")[1]
@@ -71,7 +77,9 @@ def test_prepare_tells_the_next_step_and_prints_its_result(
     sections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "cohort"
-    code, stdout, err = call(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", out, "--mpp", "1.0")
+    code, stdout, err = call(
+        monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", out, "--mpp", "1.0"
+    )
     assert code == 0, err
     assert stdout.splitlines()[-1] == str(out)
     assert f"next: stainglass train {out}" in err
@@ -79,13 +87,21 @@ def test_prepare_tells_the_next_step_and_prints_its_result(
 
 
 def test_dry_runs_tell_and_write_nothing(
-    sections: Path, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sections: Path,
+    cohort: Cohort,
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    small = ("--set", "train_denoiser.batch=2", "--set", "train_autoencoder.batch=2")
+    write_recipe(load_recipe(SMALL), run_folder / "recipe.yaml")
     for words in (
         ("prepare", sections / "manifest.csv", "--out", tmp_path / "o"),
-        ("train", cohort.path, "--out", tmp_path / "o", *small),
-        ("run", "demo", "--out", tmp_path / "o", *small),
+        ("train", cohort.path, "--recipe", SMALL, "--out", tmp_path / "o"),
+        ("run", SMALL, "--data", sections / "manifest.csv", "--out", tmp_path / "o"),
+        ("simulate", "--out", tmp_path / "o"),
+        ("generate", cohort.path, "--model", run_folder, "--out", tmp_path / "o"),
+        ("evaluate", run_folder, "--cohort", cohort.path, "--set", "sampling.batch=2"),
     ):
         code, _, err = call(monkeypatch, capsys, *words, "--dry-run")
         assert code == 0, err
@@ -97,24 +113,45 @@ def test_dry_runs_tell_and_write_nothing(
 class TestBadInput:
     """Each a clear line with the file, the finding and the remedy; nothing prepared is lost."""
 
-    def test_missing_files(self, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "no such file" in bad(monkeypatch, capsys, "prepare", tmp_path / "none", "--out", tmp_path / "c")
+    def test_missing_files(
+        self,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert "no such file" in bad(
+            monkeypatch, capsys, "prepare", tmp_path / "none", "--out", tmp_path / "c"
+        )
         (sections / "P1" / "slide.tif").unlink()
         line = bad(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c")
         assert "slide.tif" in line
 
     @pytest.mark.parametrize("content", [b"", b"not an image at all", None])
     def test_truncated_or_no_image(
-        self, content: bytes | None, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        content: bytes | None,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         slide = sections / "P3" / "slide.tif"
         slide.write_bytes(slide.read_bytes()[:4000] if content is None else content)
         out = tmp_path / "c"
         call(monkeypatch, capsys, "prepare", sections / "P1" / "outs", "--out", out, "--mpp", "1.0")
-        assert "slide.tif" in bad(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", out, "--mpp", "1.0")
+        assert "slide.tif" in bad(
+            monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", out, "--mpp", "1.0"
+        )
         assert Cohort.open(out).sections
 
-    def test_wrong_scale(self, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_wrong_scale(
+        self,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         import tifffile
 
         slide = sections / "P1" / "slide.tif"
@@ -125,24 +162,44 @@ class TestBadInput:
         assert "mpp" in line
 
     def test_barcodes_that_do_not_match(
-        self, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         path = sections / "P1" / "outs" / "spatial" / "tissue_positions.csv"
         table = pd.read_csv(path)
         table["barcode"] = [f"X{i}" for i in range(len(table))]
         table.to_csv(path, index=False)
-        assert "barcode" in bad(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c")
+        assert "barcode" in bad(
+            monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c"
+        )
 
-    def test_no_spot_on_tissue(self, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_no_spot_on_tissue(
+        self,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         path = sections / "P1" / "outs" / "spatial" / "tissue_positions.csv"
         table = pd.read_csv(path)
         table["in_tissue"] = 0
         table.to_csv(path, index=False)
-        assert "no spot lies on tissue" in bad(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c")
+        assert "no spot lies on tissue" in bad(
+            monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c"
+        )
 
     @pytest.mark.parametrize(("value", "word"), [(-1.0, "negative"), (np.nan, "NaN"), (0.37, "normalised")])
     def test_counts_that_are_no_counts(
-        self, value: float, word: str, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        value: float,
+        word: str,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         path = sections / "P1" / "outs" / "filtered_feature_bc_matrix.h5"
         with h5py.File(path, "r+") as file:
@@ -150,37 +207,72 @@ class TestBadInput:
             data[:50] = value
             del file["matrix/data"]
             file["matrix/data"] = data
-        assert word.lower() in bad(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c").lower()
+        assert (
+            word.lower()
+            in bad(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c").lower()
+        )
 
-    def test_one_patient_only(self, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_one_patient_only(
+        self,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         manifest = pd.read_csv(sections / "manifest.csv")
         manifest["patient"] = "same"
         manifest.to_csv(sections / "manifest.csv", index=False)
         out = tmp_path / "c"
-        code, _, err = call(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", out, "--mpp", "1.0")
+        code, _, err = call(
+            monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", out, "--mpp", "1.0"
+        )
         assert code == 0
         assert "one patient only" in err  # the cohort is good; only the split has to wait
         assert "one patient only" in bad(monkeypatch, capsys, "train", out, "--out", tmp_path / "r")
 
-    def test_a_full_disk(self, tmp_path: Path, sections: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_full_disk(
+        self,
+        tmp_path: Path,
+        sections: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         import collections
 
         usage = collections.namedtuple("usage", "total used free")
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
-        line = bad(monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c", "--mpp", "1.0")
+        line = bad(
+            monkeypatch, capsys, "prepare", sections / "manifest.csv", "--out", tmp_path / "c", "--mpp", "1.0"
+        )
         assert "free" in line
 
     def test_the_models_genes_absent_from_the_data(
-        self, run_folder: Path, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        run_folder: Path,
+        cohort: Cohort,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         adata = next(iter(cohort.sections.values())).used_spots.copy()
         adata.var_names = [f"ENSMUSG{i:011d}" for i in range(adata.n_vars)]
         adata.var["symbol"] = adata.var_names
         adata.write_h5ad(tmp_path / "mouse.h5ad")
-        line = bad(monkeypatch, capsys, "generate", tmp_path / "mouse.h5ad", "--model", run_folder, "--out", tmp_path / "p")
+        line = bad(
+            monkeypatch,
+            capsys,
+            "generate",
+            tmp_path / "mouse.h5ad",
+            "--model",
+            run_folder,
+            "--out",
+            tmp_path / "p",
+        )
         assert "0% of the 60 genes" in line
 
-    def test_no_run_no_model_no_cohort(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_no_run_no_model_no_cohort(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert "no run" in bad(monkeypatch, capsys, "evaluate", tmp_path)
         assert "no prepared cohort" in bad(monkeypatch, capsys, "train", tmp_path, "--out", tmp_path / "r")
         assert "no such run" in bad(monkeypatch, capsys, "report", tmp_path / "none")
@@ -192,18 +284,37 @@ class TestBadInput:
         (tmp_path / "recipe.yaml").write_text("name: other\n")
         assert "other settings" in bad(monkeypatch, capsys, "run", "demo", "--out", tmp_path)
 
-    def test_debug_shows_the_traceback(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_debug_shows_the_traceback(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         code, _, err = call(monkeypatch, capsys, "evaluate", tmp_path, "--debug")
         assert code == 2
         assert "Traceback" in err
 
 
 def test_generate_writes_stamped_pictures(
-    run_folder: Path, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_folder: Path,
+    cohort: Cohort,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from stainglass.synthesis.stamp import read_stamp
 
-    words = ("generate", cohort.path, "--model", run_folder, "--part", "test", "--n", "3", "--steps", "2", "--out", tmp_path)
+    words = (
+        "generate",
+        cohort.path,
+        "--model",
+        run_folder,
+        "--part",
+        "test",
+        "--n",
+        "3",
+        "--steps",
+        "2",
+        "--out",
+        tmp_path,
+    )
     code, _, err = call(monkeypatch, capsys, *words)
     assert code == 0, err
     table = pd.read_csv(tmp_path / "patches.csv")
@@ -217,15 +328,14 @@ def test_generate_writes_stamped_pictures(
 def test_a_whole_run_is_restartable_and_self_contained(
     simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = Path(__file__).parents[1] / "small.yaml"
-    words = ("run", recipe, "--data", simulated, "--out", tmp_path / "run")
+    words = ("run", SMALL, "--data", simulated, "--out", tmp_path / "run")
     code, out, err = call(monkeypatch, capsys, *words)
     assert code == 0, err
     page = Path(out.splitlines()[-1])
     assert page == tmp_path / "run" / "report.html"
     html = page.read_text()
-    assert "src=\"http" not in html
-    assert "href=\"http" not in html
+    assert 'src="http' not in html
+    assert 'href="http' not in html
     card = json.loads((tmp_path / "run" / "evaluation" / "card.json").read_text())
     subjects = {row["subject"] for row in card["rows"]}
     assert {"generated", "floor", "train", "other_patient", "reconstruction", "unconditional", "shuffled", "bulk",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,12 @@ BASE_GB = 0.9
 """What Python, torch and anndata take before any data: measured on Linux, CPU build."""
 PREPARE_MPX_PER_SECOND = 8.0
 """Decoding, resampling and writing on two cores, from benchmarks/prepare.py."""
+SIMULATE_SECONDS_PER_MPX = 0.7
+"""Drawing and writing one simulated Mpx on one core: 4 s for 2,400 × 2,400 px."""
+JUDGE_SECONDS = 0.16
+"""Features, LPIPS and the rest a window of 256 px on one core."""
+SUBJECTS_PAINTED, SUBJECTS_JUDGED, JUDGED_SPLITS = 4, 10, 2
+"""Generated, shuffled, bulk and unconditional are painted; ten subjects are judged; held-out and other patient."""
 COMPRESSED = 0.35
 """Bytes on disk a byte of raster, white margins left out."""
 
@@ -54,6 +61,47 @@ def tell_train(cohort: Cohort, plan: Recipe, out: Path) -> None:
     seconds, gigabytes = _training_seconds(plan)
     held = min(raster, MEMORY_BUDGET) / 1e9
     _tell(f"train into {out}", seconds, raster / 1e9 / 12 + gigabytes, BASE_GB + held + 1.0)
+
+
+def tell_simulate(patients: int, size_um: float, mpp: float, out: Path) -> None:
+    """Time, disk and memory of simulating."""
+    mpx = (size_um / mpp) ** 2 / 1e6
+    seconds = patients * mpx * SIMULATE_SECONDS_PER_MPX
+    _tell(
+        f"simulate {patients} sections into {out}", seconds, patients * mpx * 3 / 1e3, BASE_GB / 2 + mpx * 0.1
+    )
+
+
+def tell_painting(pipeline: Any, windows: int, settings: Any, batch: int, out: Path) -> None:
+    """Time, disk and memory of painting some windows with this model, one forward timed here and now."""
+    facts = pipeline.facts
+    side, channels, width = (
+        facts.window_px // LATENT_STEP_PX,
+        len(facts.latent_mean),
+        pipeline.condnet.config.width,
+    )
+    tokens = facts.max_spots * pipeline.condnet.config.tokens
+    told = Embedded(
+        torch.zeros(batch, tokens, width),
+        torch.ones(batch, tokens, dtype=torch.bool),
+        torch.zeros(batch, width),
+    )
+    inputs = (torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5), told)
+    guided = 1 + (settings.interval[1] - settings.interval[0] if settings.guidance != 1 else 0)
+    calls = -(-windows // batch) * evaluations(settings.solver, settings.steps) * guided
+    disk_gb = windows * facts.window_px**2 * 3 * 0.8 / 1e9
+    _tell(
+        f"paint {windows} windows into {out}",
+        calls * _forward_seconds(pipeline.denoiser, inputs),
+        disk_gb,
+        BASE_GB + 0.5,
+    )
+
+
+def tell_evaluate(plan: Recipe, run: Path) -> None:
+    """Time, disk and memory of a card."""
+    windows = plan.evaluation.windows * SUBJECTS_JUDGED * JUDGED_SPLITS
+    _tell(f"evaluate {run}", _sampling_seconds(plan) + windows * JUDGE_SECONDS, 0.1, BASE_GB + 1.5)
 
 
 def tell_run(plan: Recipe, source: Path | None, out: Path) -> None:
@@ -99,20 +147,10 @@ def _training_seconds(plan: Recipe) -> tuple[float, float]:
 
 def _sampling_seconds(plan: Recipe) -> float:
     denoiser, inputs = _denoiser(plan, plan.sampling.batch)
-    with torch.no_grad():
-        predict_velocity(denoiser, *inputs)
-        began = time.perf_counter()
-        predict_velocity(denoiser, *inputs)
-        forward = time.perf_counter() - began
+    forward = _forward_seconds(denoiser, inputs)
     guided = 1 + (plan.sampling.interval[1] - plan.sampling.interval[0] if plan.sampling.guidance != 1 else 0)
-    painted_subjects, judged_splits = 4, 2
-    batches = (
-        plan.evaluation.windows
-        * painted_subjects
-        * judged_splits
-        * len(plan.evaluation.noise_seeds)
-        / plan.sampling.batch
-    )
+    painted = plan.evaluation.windows * SUBJECTS_PAINTED * JUDGED_SPLITS * len(plan.evaluation.noise_seeds)
+    batches = painted / plan.sampling.batch
     return batches * evaluations(plan.sampling.solver, plan.sampling.steps) * guided * forward
 
 
@@ -132,6 +170,15 @@ def _denoiser(
         torch.zeros(batch, width),
     )
     return network, (torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5), told)
+
+
+def _forward_seconds(network: torch.nn.Module, inputs: tuple[torch.Tensor, torch.Tensor, Embedded]) -> float:
+    """One forward, after one to warm up."""
+    with torch.no_grad():
+        predict_velocity(network, *inputs)
+        began = time.perf_counter()
+        predict_velocity(network, *inputs)
+    return time.perf_counter() - began
 
 
 def _step_seconds(network: torch.nn.Module, forward: object) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from stainglass.cli.common import Sets, print_result, say_next
+from stainglass.cli.common import DryRun, Sets, print_result, say_next
 
 
 def evaluate(
@@ -15,6 +15,7 @@ def evaluate(
     *,
     cohort: Annotated[Path | None, Parameter(help="The cohort; by default the run's own.")] = None,
     sets: Sets = (),
+    dry_run: DryRun = False,
 ) -> None:
     """Judge a run's generator on held-out windows, beside every control: the card.
 
@@ -36,6 +37,11 @@ def evaluate(
         raise StainglassError(
             run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote"
         )
+    if dry_run:
+        from stainglass.cli.estimate import tell_evaluate
+
+        tell_evaluate(load_recipe(run / "recipe.yaml", sets=sets), run)
+        return
     judge_run(run, Cohort.open(cohort or run / "cohort"), load_recipe(run / "recipe.yaml", sets=sets))
     say_next(f"stainglass report {run}")
     print_result(run / "evaluation" / "card.json")

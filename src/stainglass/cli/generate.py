@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from stainglass.cli.common import print_result, say_next
+from stainglass.cli.common import DryRun, print_result, say_next
 
 
 def generate(
@@ -33,6 +33,7 @@ def generate(
     seed: int = 0,
     batch: int = 16,
     tiff: Annotated[bool, Parameter(help="Write TIFF instead of PNG.", negative="")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Paint patches for an AnnData, a section's folder or a cohort's sections.
 
@@ -57,13 +58,26 @@ def generate(
     generator = Generator.from_pretrained(model_folder(model))
     settings = SamplerSettings(solver, steps, guidance, interval)
     common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
-    if (source / "cohort.json").is_file():
+    is_cohort = (source / "cohort.json").is_file()
+    if is_cohort:
         from stainglass.cohort.cohort import Cohort
 
         cohort = Cohort.open(source)
-        painted = generator.generate_cohort(cohort, sections_of(cohort, part), n, layout=layout, **common)
+        sections = sections_of(cohort, part)
+        windows = sum(cohort.sections[name].record.used for name in sections)
     else:
-        painted = generator.generate(_spots_of(source, mpp), n, mpp=None, section=source.stem, **common)
+        spots = _spots_of(source, mpp)
+        windows = int(spots.obs["used"].sum())
+    if dry_run:
+        from stainglass.cli.estimate import tell_painting
+
+        tell_painting(generator.pipeline, min(windows, n or windows), settings, batch, out)
+        return
+    painted = (
+        generator.generate_cohort(cohort, sections, n, layout=layout, **common)
+        if is_cohort
+        else generator.generate(spots, n, section=source.stem, **common)
+    )
     painted.save(out, ".tif" if tiff else ".png")
     say_next(f"look at {out}, then stainglass evaluate RUN")
     print_result(out)

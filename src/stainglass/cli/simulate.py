@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from stainglass.cli.common import print_result, say_next
+from stainglass.cli.common import DryRun, print_result, say_next
 
 
 def simulate(
@@ -18,6 +18,7 @@ def simulate(
     size_um: Annotated[float, Parameter(help="Side of a section in µm.")] = 1200.0,
     mpp: Annotated[float, Parameter(help="µm/px of the slides.")] = 0.5,
     seed: int = 0,
+    dry_run: DryRun = False,
 ) -> None:
     """Simulate tissue with known truth, as Space Ranger folders with pyramidal slides.
 
@@ -34,6 +35,11 @@ def simulate(
     seed
         The same seed gives the same tissue.
     """
+    if dry_run:
+        from stainglass.cli.estimate import tell_simulate
+
+        tell_simulate(patients, size_um, mpp, out)
+        return
     from stainglass.sections import simulate_cohort
 
     manifest = simulate_cohort(out, tissue, patients, size_um, mpp, seed)

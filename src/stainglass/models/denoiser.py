@@ -169,7 +169,7 @@ def predict_velocity(
 
 
 def _forward(
-    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, "b"], told: Embedded
+    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded
 ) -> Float[Tensor, "b c h w"]:
     """The bare network, whichever it is."""
     inner: Any = getattr(denoiser, "module", denoiser)

@@ -136,7 +136,13 @@ def conditions_of(batch: Batch) -> ConditionTensors:
 
 
 class Denoise(Objective):
-    """‖v_θ(x_t, t, condition) − (ε − z)‖² (rectified flow)."""
+    """‖v_θ(x_t, t, condition) − (ε − z)‖² (rectified flow), each latent channel weighed by its deviation.
+
+    Whitened latents alone would give the faintest detail as much say as the brightness of a whole block, and
+    pixels alone (weights by variance) would give detail none; the deviation stands half-way.
+    """
+
+    channel_weight: Tensor
 
     def __init__(
         self, condnet: GeneCondNet, denoiser: nn.Module, space: LatentSpace, preview: Batch | None = None
@@ -147,6 +153,8 @@ class Denoise(Objective):
             space
         ]  # in a list, so that the frozen autoencoder is not trained or saved with this module
         self._preview = preview
+        weight = torch.from_numpy(space.std / space.std.mean())[:, None, None]
+        self.register_buffer("channel_weight", weight, persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch."""
@@ -154,7 +162,8 @@ class Denoise(Objective):
         at = t[:, None, None, None]
         told = self.condnet(conditions_of(batch))
         v = predict_velocity(self.denoiser, (1 - at) * z + at * noise, t, told)
-        return (v - (noise - z)).pow(2).mean(), {}
+        squared = (v - (noise - z)).pow(2)
+        return (self.channel_weight * squared).mean(), {"unweighted": squared.detach().mean()}
 
     @torch.no_grad()
     def picture(self) -> np.ndarray | None:

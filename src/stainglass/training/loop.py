@@ -22,6 +22,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -32,6 +33,10 @@ from stainglass.progress import progress_bar
 from stainglass.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 
 Batch = dict[str, Tensor]
+
+PREVIEW_SENTENCE = (
+    "Training preview by stainglass: real windows above, synthetic ones below. Not for diagnosis."
+)
 
 
 class Examples(Protocol):
@@ -232,8 +237,10 @@ def _preview(average: AveragedModel, path: Path, on_preview: Callable[[Path], No
     picture = _averaged(average).picture()
     if picture is None:
         return
+    info = PngInfo()
+    info.add_text("Description", PREVIEW_SENTENCE)
     with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=info)
     if on_preview is not None:
         on_preview(path)
 
