@@ -20,7 +20,10 @@ def test_sets_override_presets_and_presets_the_recipe() -> None:
     brief = load_recipe("her2st", "brief")
     assert brief.denoiser.widths == (48, 96, 96)
     assert load_recipe("her2st", "brief", ("train_denoiser.steps=7",)).train_denoiser.steps == 7
-    assert load_recipe("her2st", "brief", ("train_denoiser.steps=7",)).train_denoiser.batch == brief.train_denoiser.batch
+    assert (
+        load_recipe("her2st", "brief", ("train_denoiser.steps=7",)).train_denoiser.batch
+        == brief.train_denoiser.batch
+    )
 
 
 def test_a_written_recipe_reads_back_the_same(tmp_path: Path) -> None:

@@ -2,7 +2,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stainglass.units import LATENT_STEP_PX, px_to_um, snapped_top_left_px, um_to_px, window_centre_um_yx, xy_to_yx
+from stainglass.units import (
+    LATENT_STEP_PX,
+    px_to_um,
+    snapped_top_left_px,
+    um_to_px,
+    window_centre_um_yx,
+    xy_to_yx,
+)
 
 coordinates = st.floats(-1e5, 1e5)
 mpps = st.floats(0.05, 10)

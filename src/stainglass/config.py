@@ -21,7 +21,7 @@ class Simulate(_Strict):
 
     tissue: Literal["skin", "colon"] = "skin"
     patients: int = Field(5, ge=1)
-    size_um: float = Field(1200.0, gt=200)
+    size_um: float = Field(1200.0, ge=300)
     mpp: float = Field(0.5, ge=0.1, le=4)
 
 

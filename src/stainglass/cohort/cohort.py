@@ -63,7 +63,8 @@ class PreparedSection:
         self.path = path
         self.record = record
         self.mpp = mpp
-        self._cached: dict[str, NDArray[Any]] = {}
+        self._held: dict[str, NDArray[Any]] = {}
+        self._handles: dict[str, Any] = {}
 
     @property
     def id(self) -> str:
@@ -126,7 +127,7 @@ class PreparedSection:
         """The window's latents; those of white glass outside the raster."""
         array = self._array(f"latent/{raster}")
         step = LATENT_STEP_PX
-        white = np.asarray(self.root[f"latent/{raster}"].attrs["white"], dtype=np.float16)
+        white = self._white(raster)
         cut = _cut(array, window.top_px // step, window.left_px // step, window.size_px // step, white)
         return np.ascontiguousarray(np.moveaxis(cut, -1, 0))
 
@@ -136,12 +137,22 @@ class PreparedSection:
 
     def keep_in_memory(self, what: str) -> int:
         """Hold an array (``he/0``, ``latent/NAME``) in memory from now on; returns its bytes."""
-        if what not in self._cached:
-            self._cached[what] = np.asarray(self.root[what][:])
-        return int(self._cached[what].nbytes)
+        if what not in self._held:
+            self._held[what] = np.asarray(self.root[what][:])
+        return int(self._held[what].nbytes)
 
     def _array(self, what: str) -> Any:
-        return self._cached[what] if what in self._cached else self.root[what]
+        """The array in memory, or a handle on the one on disk; opening it anew would cost as much as reading."""
+        return self._held[what] if what in self._held else self._handle(what)
+
+    def _handle(self, what: str) -> Any:
+        if what not in self._handles:
+            self._handles[what] = self.root[what]
+        return self._handles[what]
+
+    def _white(self, raster: str) -> NDArray[np.float16]:
+        """The latent of glass."""
+        return np.asarray(self._handle(f"latent/{raster}").attrs["white"], dtype=np.float16)
 
     def bytes_of(self, what: str) -> int:
         """Bytes an array takes in memory."""

@@ -26,6 +26,8 @@ from stainglass.sections.section import Section
 from stainglass.units import px_to_um, xy_to_yx
 
 PROOF_PX = 1600
+FEW = 8
+"""Sections whose counts are kept from the first look."""
 ROUND_MPP = 4
 """Decimals kept of the cohort's mpp."""
 
@@ -55,14 +57,15 @@ def prepare_cohort(sources: Sequence[SectionSource], out: Path, settings: Prepar
     folder = out / "sections"
     folder.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(folder)
-    mpp = _cohort_mpp(sources, out, settings)
+    seen: dict[str, Section] = {}
+    mpp = _cohort_mpp(sources, out, settings, seen)
     with progress_bar("preparing sections", len(sources)) as advance:
         for source in sources:
             if (folder / f"{source.id}.zarr" / "record.json").is_file():
                 advance(1, f"{source.id}: already there")
                 continue
             advance(0, source.id)
-            section = source.read()
+            section = seen.pop(source.id, None) or source.read()
             with section.slide, atomic_path(folder / f"{source.id}.zarr") as temporary:
                 record = _write_section(section, temporary, mpp, settings)
             for notice in record.notices:
@@ -94,17 +97,26 @@ def prepare_split(cohort: Cohort, settings: SplitSettings, seed: int) -> Split:
     return split
 
 
-def _cohort_mpp(sources: Sequence[SectionSource], out: Path, settings: Prepare) -> float:
-    """An existing cohort's mpp; else the wanted one, or the coarsest source's own when that is coarser."""
+def _cohort_mpp(
+    sources: Sequence[SectionSource], out: Path, settings: Prepare, seen: dict[str, Section]
+) -> float:
+    """An existing cohort's mpp; else the wanted one, or the coarsest source's own when that is coarser.
+
+    A few sections read on the way are left in ``seen``, so that small cohorts are not read twice: their counts
+    are in memory, their pixels still on disk.
+    """
     if (out / "cohort.json").is_file():
         return Cohort.open(out).mpp
     coarsest, which = 0.0, ""
     with progress_bar("looking at sections", len(sources)) as advance:
         for source in sources:
             section = source.read()  # checks everything before anything is written; the pixels stay on disk
-            with section.slide:
-                if section.slide_mpp > coarsest:
-                    coarsest, which = section.slide_mpp, source.id
+            if section.slide_mpp > coarsest:
+                coarsest, which = section.slide_mpp, source.id
+            if len(seen) < FEW:
+                seen[source.id] = section
+            else:
+                section.slide.close()
             advance(1, source.id)
     if coarsest <= settings.mpp * (1 + 1e-3):
         return settings.mpp

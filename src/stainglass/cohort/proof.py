@@ -58,7 +58,7 @@ def draw_proof(
     for i, (name, colour, count) in enumerate(legend, start=1):
         pen.text((8, 6 + i * line), f"{name}: {count}", fill=colour, font=font)
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", optimize=True)
+        image.save(temporary, format="PNG")
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -16,7 +16,9 @@ from stainglass.sections.slides import WHITE as WHITE
 from stainglass.sections.slides import Slide
 
 CHUNK_PX = 256
-SHARD_PX = 2048
+"""Chunks are neither compressed nor sharded: windows are then read 4 × as fast as OpenSlide reads and scales them
+(1.9 × with zstd, 2.7 × with lz4; benchmarks/windows.py) for 1.4 × the disk. White chunks are not stored at all."""
+STRIP_PX = 2048
 SAME_SCALE = 1e-3
 """Ratios nearer to one than this are taken as they are: resampling would blur and gain nothing."""
 
@@ -29,7 +31,7 @@ def raster_size_px(slide: Slide, slide_mpp: float, mpp: float) -> tuple[int, int
 
 
 def resampled_strips(
-    slide: Slide, slide_mpp: float, mpp: float, rows: int = SHARD_PX
+    slide: Slide, slide_mpp: float, mpp: float, rows: int = STRIP_PX
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
     """Yield (top, strip) of the slide at ``mpp``, top to bottom, each at most ``rows`` high.
 
@@ -90,8 +92,7 @@ def create_raster(group: zarr.Group, size_px: tuple[int, int], mpp: float) -> li
                 shape=(*size, 3),
                 dtype="uint8",
                 chunks=(CHUNK_PX, CHUNK_PX, 3),
-                shards=(SHARD_PX, SHARD_PX, 3) if max(size) > SHARD_PX else None,
-                compressors=zarr.codecs.ZstdCodec(level=1),
+                compressors=None,
                 fill_value=WHITE,
                 dimension_names=("y", "x", "c"),
             )
@@ -118,12 +119,8 @@ def create_raster(group: zarr.Group, size_px: tuple[int, int], mpp: float) -> li
 
 
 def halved(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 3"]:
-    """Mean of 2 × 2 blocks; an odd last row or column is repeated."""
-    padded = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge").astype(
-        np.uint16
-    )
-    total = padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2]
-    return ((total + 2) // 4).astype(np.uint8)
+    """Mean of 2 × 2 blocks; of what there is at an odd last row or column."""
+    return np.asarray(Image.fromarray(image).reduce(2))
 
 
 def write_raster(
@@ -147,6 +144,6 @@ def _whitened(
 ) -> UInt8[np.ndarray, "h w 3"]:
     rows = np.minimum(((np.arange(strip.shape[0]) + top) / cell_px).astype(int), keep.shape[0] - 1)
     columns = np.minimum((np.arange(strip.shape[1]) / cell_px).astype(int), keep.shape[1] - 1)
-    out = strip.copy()
-    out[~keep[np.ix_(rows, columns)]] = WHITE
-    return out
+    veil = np.repeat(np.where(keep, 0, WHITE).astype(np.uint8)[:, columns], 3, axis=1)
+    # Row by row over flat pixels: seven times faster than indexing by a mask of the whole strip.
+    return np.maximum(strip.reshape(len(strip), -1), veil[rows]).reshape(strip.shape)

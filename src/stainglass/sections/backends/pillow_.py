@@ -71,7 +71,7 @@ def _decode(path: Path) -> NDArray[np.uint8]:
                 ground = Image.new("RGBA", layered.size, (255, 255, 255, 255))
                 ground.alpha_composite(layered)
                 return np.asarray(ground.convert("RGB"))
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, SyntaxError, UserWarning) as error:
         raise _broken(path, error) from error
 
