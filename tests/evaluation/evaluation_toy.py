@@ -8,7 +8,8 @@ import numpy as np
 
 from stainglass.cohort.windows import Conditions, gather_conditions, patch_windows
 from stainglass.evaluation.settings import EvaluationSettings
-from stainglass.evaluation.tissue import Tissue, log_cp10k
+from stainglass.evaluation.tissue import Tissue
+from stainglass.genes.normalise import log_normalised
 
 MPP, SIDE, GENES, PROGRAMMES = 2.0, 64, 30, 3
 PITCH_UM = 200.0
@@ -56,7 +57,7 @@ def _section(name, rng, rows, columns):
 
 def programmes(counts: np.ndarray) -> np.ndarray:
     """Mean log expression of each third of the genes, (N, 3)."""
-    return log_cp10k(counts).reshape(len(counts), PROGRAMMES, -1).mean(2)
+    return log_normalised(counts).reshape(len(counts), PROGRAMMES, -1).mean(2)
 
 
 def picture(programme: np.ndarray, names, seed: int) -> np.ndarray:

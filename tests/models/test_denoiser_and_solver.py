@@ -61,7 +61,9 @@ def test_the_dit_starts_as_pixart_without_a_pooled_vector() -> None:
 
 
 def test_a_fresh_denoiser_gives_the_best_guess_for_normal_data() -> None:
-    fresh = make_denoiser(Denoiser(widths=(32, 32), heads_of=16), latent_channels=8, latent_size=16, condition_width=32)
+    fresh = make_denoiser(
+        Denoiser(widths=(32, 32), heads_of=16), latent_channels=8, latent_size=16, condition_width=32
+    )
     z, noise = torch.randn(2, 64, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     for level in (0.1, 0.3, 0.9):
         x = (1 - level) * z + level * noise

@@ -8,6 +8,7 @@ from diffusers import AutoencoderTiny
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Window
 from stainglass.config import DenoiserLoop, GeneEncoder
+from stainglass.genes.normalise import log_normalised
 from stainglass.models.autoencoder import TissueAutoencoder, encode_pixels, load_autoencoder, pixels_to_input
 from stainglass.models.turns import TURNS, turn_plane
 from stainglass.training.denoise import LatentCrops, LatentSpace
@@ -69,8 +70,6 @@ def test_genes_are_chosen_on_the_training_sections_alone(cohort: Cohort) -> None
     train = cohort.split().train
     axis = variable_genes(cohort, train, 40)
     assert len(axis) == 40
-    from stainglass.training.fit import log_normalised
-
     blocks = np.concatenate([cohort.sections[s].counts_on(cohort.axis)[0] for s in train])
     variance = log_normalised(blocks).var(0)
     cut = np.sort(variance)[-40]

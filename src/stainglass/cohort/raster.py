@@ -146,4 +146,5 @@ def _whitened(
     columns = np.minimum((np.arange(strip.shape[1]) / cell_px).astype(int), keep.shape[1] - 1)
     veil = np.repeat(np.where(keep, 0, WHITE).astype(np.uint8)[:, columns], 3, axis=1)
     # Row by row over flat pixels: seven times faster than indexing by a mask of the whole strip.
-    return np.maximum(strip.reshape(len(strip), -1), veil[rows]).reshape(strip.shape)
+    whitened = np.maximum(strip.reshape(len(strip), -1), veil[rows])
+    return np.asarray(whitened).reshape(strip.shape)

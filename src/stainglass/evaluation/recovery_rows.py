@@ -16,7 +16,8 @@ from stainglass.evaluation.recovery import Reader, grouped_correlation, mean_cor
 from stainglass.evaluation.resampling import Estimate, codes
 from stainglass.evaluation.rows import gains, present, row
 from stainglass.evaluation.stage import Stage
-from stainglass.evaluation.tissue import Tissue, log_cp10k
+from stainglass.evaluation.tissue import Tissue
+from stainglass.genes.normalise import log_normalised
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class Target:
 
 def fit_targets(train: Tissue, train_features: Features, genes: int) -> list[Target]:
     """Fit a reader for each judge and each thing measured on the training windows."""
-    expression = log_cp10k(train.counts)
+    expression = log_normalised(train.counts)
     chosen = variable_genes(expression, genes)
     targets = [
         Target(
             "recovery",
             f"the {len(chosen)} most variable genes of the training tissue, log1p CP10k",
             tuple(train.symbols[i] for i in chosen),
-            lambda tissue: log_cp10k(tissue.counts)[:, chosen].astype(np.float64),
+            lambda tissue: log_normalised(tissue.counts)[:, chosen].astype(np.float64),
             {judge: Reader.fit(found, expression[:, chosen]) for judge, found in train_features.items()},
         )
     ]

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from numpy.typing import NDArray
 
-from stainglass.evaluation.tissue import Painter, Tissue, log_cp10k
+from stainglass.evaluation.tissue import Painter, Tissue
+from stainglass.genes.normalise import log_normalised
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def section_means(real: Tissue, whole: Tissue) -> Float32[np.ndarray, "n g"]:
 
 def nearest_expression(real: Tissue, train: Tissue) -> Int64[np.ndarray, n]:
     """The training window whose log1p CP10k has the largest cosine, both seen from the training mean."""
-    learned, asked = log_cp10k(train.counts), log_cp10k(real.counts)
+    learned, asked = log_normalised(train.counts), log_normalised(real.counts)
     mean = learned.mean(0)
     a, b = _unit_rows(asked - mean), _unit_rows(learned - mean)
     return (a @ b.T).argmax(1).astype(np.int64)

@@ -114,12 +114,6 @@ class Painter(Protocol):
         ...
 
 
-def log_cp10k(counts: Float32[np.ndarray, "n g"]) -> Float32[np.ndarray, "n g"]:
-    """log1p of counts per 10,000; a row without counts stays zero."""
-    depth = counts.sum(axis=1, keepdims=True)
-    return np.log1p(counts / np.where(depth > 0, depth, 1) * 1e4).astype(np.float32)
-
-
 def require_same_axis(one: Tissue, other: Tissue) -> None:
     """Refuse two tissues on different gene axes or window sizes."""
     if one.symbols != other.symbols:

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-COUNTS_PER = 10_000.0
+from stainglass.genes.normalise import COUNTS_PER
+
 VISIUM_DIAMETER_UM = 55.0
 
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis
+from stainglass.genes.normalise import log_normalised
 from stainglass.models.turns import TURNS, Frequency, channel_action
-
-COUNTS_PER = 10_000.0
-
-
-def log_normalised(counts: Float32[np.ndarray, "n g"]) -> Float32[np.ndarray, "n g"]:
-    """log1p of counts per 10,000 a spot."""
-    total = np.maximum(counts.sum(1, keepdims=True), 1e-6)
-    return np.log1p(counts / total * COUNTS_PER).astype(np.float32)
 
 
 def variable_genes(cohort: Cohort, sections: Sequence[str], most: int) -> GeneAxis:

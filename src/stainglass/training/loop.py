@@ -113,7 +113,10 @@ def train(
     )
     found = latest_checkpoint(folder)
     if found is not None:
-        start = load_checkpoint(found, objective, average, optimiser, settings).step
+        resumed = load_checkpoint(found, objective, average, optimiser, settings)
+        start = resumed.step
+        if accelerator.scaler is not None and "scaler" in resumed.state:
+            accelerator.scaler.load_state_dict(resumed.state["scaler"])
     log = _Log(folder / "metrics.jsonl", start)
     if start >= loop.steps:
         return _averaged(average)
@@ -122,9 +125,10 @@ def train(
     def checkpoint(step: int) -> None:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            save_checkpoint(
-                folder, step, accelerator.unwrap_model(model), average, optimiser, settings, loop.keep
-            )
+            # fp16 alone has a loss scale that goes on from step to step.
+            scale = {} if accelerator.scaler is None else {"scaler": accelerator.scaler.state_dict()}
+            bare = accelerator.unwrap_model(model)
+            save_checkpoint(folder, step, bare, average, optimiser, {**settings, **scale}, loop.keep)
 
     batches = _batches(examples, loop, start, accelerator)
     with _stop_signals() as stopping, progress_bar(title, loop.steps, start) as advance:
