@@ -51,6 +51,28 @@ def test_the_folder_has_safetensors_a_card_and_no_pickle(run_folder: Path) -> No
     assert "Simulated." in card
 
 
+def test_what_is_pushed_to_a_hub_is_what_is_saved(
+    pipeline: TissuePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    pushed: dict[str, list[str]] = {}
+
+    class Repository:
+        repo_id = "someone/generator"
+
+    def upload(repo_id: str, folder_path: Path, **_: object) -> str:
+        pushed[repo_id] = sorted(p.name for p in folder_path.rglob("*") if p.is_file())
+        pushed["card"] = [(folder_path / "README.md").read_text()]
+        return "commit"
+
+    monkeypatch.setattr(huggingface_hub, "create_repo", lambda *_, **__: Repository())
+    monkeypatch.setattr(huggingface_hub, "upload_folder", upload)
+    assert pipeline.push_to_hub("someone/generator") == "commit"
+    assert {"stainglass.json", "model_index.json", "README.md"} <= set(pushed["someone/generator"])
+    assert "Not for diagnosis" in pushed["card"][0]
+
+
 def test_guidance_of_one_and_an_empty_interval_are_no_guidance(pipeline: TissuePipeline) -> None:
     c, z = conditions(pipeline), noise(pipeline)
     plain = pipeline.sample_latents(c, z, SamplerSettings(steps=3, guidance=1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,27 +107,38 @@ class TissuePipeline(DiffusionPipeline):
         self.facts: Facts | None = None
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write the folder whole or not at all: safetensors, ``stainglass.json``, a model card.
-
-        With ``push_to_hub=True`` the folder is pushed as diffusers does.
-        """
+        """Write the folder whole or not at all: safetensors, ``stainglass.json``, a model card."""
         facts = self._facts()
-        push = kwargs.pop("push_to_hub", False)
-        final = Path(save_directory)
-        with atomic_path(final) as temporary:
-            super().save_pretrained(temporary, safe_serialization=True, **kwargs)
+        kwargs["safe_serialization"] = True
+        with atomic_path(Path(save_directory)) as temporary:
+            super().save_pretrained(temporary, **kwargs)
             write_json(temporary / FACTS_FILE, {"format": FORMAT, **asdict(facts)})
             write_model_card(temporary, facts, self.parameters_by_part())
-        if push:
-            self._upload(final, **kwargs)
 
-    def _upload(
-        self, folder: Path, repo_id: str | None = None, private: bool | None = None, **_: Any
-    ) -> None:
-        from huggingface_hub import create_repo, upload_folder
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload generator",
+    ) -> str:
+        """Push to a hub what `save_pretrained` writes, our model card included (diffusers' own would replace it).
 
-        name = create_repo(repo_id or folder.name, private=private, exist_ok=True).repo_id
-        upload_folder(repo_id=name, folder_path=str(folder))
+        Returns
+        -------
+        Address of the commit.
+        """
+        import huggingface_hub
+
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder) / "generator"
+            self.save_pretrained(saved)
+            name = huggingface_hub.create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+            return str(
+                huggingface_hub.upload_folder(
+                    repo_id=name, folder_path=saved, token=token, commit_message=commit_message
+                )
+            )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> TissuePipeline:
