@@ -194,7 +194,5 @@ def _step_seconds(network: torch.nn.Module, forward: object) -> float:
 
 
 def _tell(what: str, seconds: float, disk_gb: float, memory_gb: float) -> None:
-    console.print(
-        f"{what}: about {seconds / 60:.1f} min, {disk_gb:.2f} GB of disk, {memory_gb:.1f} GB of memory",
-        highlight=False,
-    )
+    line = f"{what}: about {seconds / 60:.1f} min, {disk_gb:.2f} GB of disk, {memory_gb:.1f} GB of memory"
+    console.print(line, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -158,6 +159,7 @@ class TissuePipeline(DiffusionPipeline):
             folder = Path(cls.download(str(pretrained_model_name_or_path), **kwargs))
         facts = read_facts(folder)
         kwargs.setdefault("low_cpu_mem_usage", False)
+        logging.disable_progress_bar()  # diffusers' bar for three small files
         pipeline: TissuePipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         pipeline.facts = facts
         for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
