@@ -55,16 +55,18 @@ def generate(
     from stainglass.models.pipeline import SamplerSettings
     from stainglass.synthesis.generator import Generator
 
+    is_cohort = (source / "cohort.json").is_file()
+    _refuse_nonsense(is_cohort, n, batch, steps, part, layout)
     generator = Generator.from_pretrained(model_folder(model))
     settings = SamplerSettings(solver, steps, guidance, interval)
     common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
-    is_cohort = (source / "cohort.json").is_file()
     if is_cohort:
         from stainglass.cohort.cohort import Cohort
 
         cohort = Cohort.open(source)
         sections = sections_of(cohort, part)
-        windows = sum(cohort.sections[name].record.used for name in sections)
+        size = generator.facts.window_px
+        windows = len(cohort.patches(sections, size) if layout == "patches" else cohort.grid(sections, size))
     else:
         spots = _spots_of(source, mpp)
         windows = int(spots.obs["used"].sum())
@@ -81,6 +83,20 @@ def generate(
     painted.save(out, ".tif" if tiff else ".png")
     say_next(f"look at {out}, then stainglass evaluate RUN")
     print_result(out)
+
+
+def _refuse_nonsense(
+    is_cohort: bool, n: int | None, batch: int, steps: int, part: str | None, layout: str
+) -> None:
+    from stainglass.errors import StainglassError
+
+    for name, value in (("--n", n), ("--batch", batch), ("--steps", steps)):
+        if value is not None and value < 1:
+            raise StainglassError(name, f"{value} is not possible", "Give a whole number from 1 on")
+    if not is_cohort and (part is not None or layout != "patches"):
+        raise StainglassError(
+            "--part and --layout grid", "need a prepared cohort", "Run 'stainglass prepare' first"
+        )
 
 
 def model_folder(model: str) -> str:

@@ -18,6 +18,7 @@ from stainglass.synthesis.paint import CohortPainter
 
 if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.splits import Split
     from stainglass.config import Recipe
     from stainglass.evaluation.card import Card
 
@@ -33,16 +34,15 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
         raise StainglassError(
             cohort.path, f"its split has no {judged} sections", "Set evaluation.part to the other part"
         )
+    _refuse_seen(cohort, split.part(judged), split, generator.facts)
     other_part = "test" if judged == "validation" else "validation"
     patients = {cohort.patients[name] for name in split.part(judged)}
     others = [name for name in split.part(other_part) if cohort.patients[name] not in patients]
-    held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, recipe.evaluation.windows)
+    _refuse_seen(cohort, others, split, generator.facts)
+    most = 2 * recipe.evaluation.windows  # the floor is real against other real windows, at the same N
+    held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, most)
     train = read_tissue(cohort, split.train, generator.facts, "train", TRAIN_WINDOWS)
-    other = (
-        read_tissue(cohort, others, generator.facts, "other_patient", recipe.evaluation.windows)
-        if others
-        else None
-    )
+    other = read_tissue(cohort, others, generator.facts, "other_patient", most) if others else None
     sampling = recipe.sampling
     painter = CohortPainter(
         generator.pipeline,
@@ -50,6 +50,26 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
         sampling.batch,
     )
     return evaluate(held_out, train, other, painter, _settings(cohort, recipe, judged), run / "evaluation")
+
+
+def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: Facts) -> None:
+    """The generator remembers what it was trained on; a split made since then must not hold that out."""
+    sections = set(held_out) & set(facts.trained_on)
+    patients = ({cohort.patients[name] for name in held_out} & set(facts.patients)) - set(
+        split.shared_patients
+    )
+    if sections or patients:
+        raise StainglassError(
+            cohort.path,
+            f"its split holds out {', '.join(sorted(sections | patients))}, which the generator was trained on",
+            "Restore the split it was trained with, or train again",
+        )
+    if abs(cohort.mpp / facts.mpp - 1) > 0.05:
+        raise StainglassError(
+            cohort.path,
+            f"has {cohort.mpp:g} µm/px, the generator paints {facts.mpp:g}",
+            f"Prepare the cohort with --mpp {facts.mpp:g}",
+        )
 
 
 def read_tissue(cohort: Cohort, sections: Sequence[str], facts: Facts, name: str, most: int) -> Tissue:
@@ -80,7 +100,7 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str) -> EvaluationSettings
             f"Patient {', '.join(sorted(shared))} stands on both sides: the held-out section is of the same tumour "
             "as the training sections. This is no patient generalisation."
         )
-    if len(evaluation.noise_seeds) and "noise seeds" not in " ".join(notes):
+    if "noise seeds" not in " ".join(notes):
         notes.append(
             "One training seed; the intervals hold over windows and noise seeds, not over trainings."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -36,14 +36,14 @@ def prepare(
         The cohort's folder; sections that are there already are not done again.
     """
     from stainglass.cohort.prepare import prepare_cohort, prepare_split
-    from stainglass.config import Recipe, load_recipe
+    from stainglass.config import load_recipe, recipe_from_sets
     from stainglass.errors import StainglassError
     from stainglass.sections import read_sections
 
-    plan = load_recipe(recipe, sets=sets) if recipe else _settings(sets)
-    settings = plan.prepare if mpp is None else plan.prepare.model_copy(update={"mpp": mpp})
     if mpp is not None:
-        settings = type(settings)(**{**plan.prepare.model_dump(), "mpp": mpp})
+        sets = (*sets, f"prepare.mpp={mpp}")
+    plan = load_recipe(recipe, sets=sets) if recipe else recipe_from_sets("prepare", sets)
+    settings = plan.prepare
     sources = read_sections(source)
     if dry_run:
         from stainglass.cli.estimate import tell_prepare
@@ -51,20 +51,11 @@ def prepare(
         tell_prepare(sources, settings, out)
         return
     cohort = prepare_cohort(sources, out, settings)
-    console.print(
-        f"{len(cohort.sections)} sections, {cohort.mpp:g} µm/px, {len(cohort.axis)} genes; look at {out / 'proofs'}",
-        highlight=False,
-    )
+    found = f"{len(cohort.sections)} sections, {cohort.mpp:g} µm/px, {len(cohort.axis)} genes"
+    console.print(f"{found}; look at {out / 'proofs'}", highlight=False, soft_wrap=True)
     try:
         prepare_split(cohort, plan.split, plan.seed)
     except StainglassError as error:
         console.print(f"[yellow]no split yet:[/yellow] {error}", highlight=False, soft_wrap=True)
     say_next(f"stainglass train {out} --out run")
     print_result(out)
-    assert isinstance(plan, Recipe)
-
-
-def _settings(sets: tuple[str, ...]) -> Any:
-    from stainglass.config import recipe_from_sets
-
-    return recipe_from_sets("prepare", sets)

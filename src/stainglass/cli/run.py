@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from stainglass.cli.common import DryRun, Sets, print_result, say_next
 from stainglass.progress import console
+
+if TYPE_CHECKING:
+    from stainglass.config import Recipe
 
 
 def run(
@@ -42,17 +45,17 @@ def run(
     from stainglass.config import load_recipe
 
     plan = load_recipe(recipe, preset, sets)
-    source = data_of(plan, data, out)
+    source = data_of(plan, data)
     if dry_run:
         from stainglass.cli.estimate import tell_run
 
         tell_run(plan, source, out)
         return
-    from stainglass.cli.stages import clear_run, refuse_another_recipe, run_stages
+    from stainglass.cli.stages import clear_run, refuse_another_run, run_stages
 
     if fresh:
         clear_run(out)
-    refuse_another_recipe(plan, out)
+    refuse_another_run(plan, str(source or "simulated"), out)
     began = time.perf_counter()
     page = run_stages(plan, source, out, preset)
     console.print(f"done in {(time.perf_counter() - began) / 60:.1f} minutes", highlight=False)
@@ -60,7 +63,7 @@ def run(
     print_result(page)
 
 
-def data_of(plan: object, data: Path | None, out: Path) -> Path | None:
+def data_of(plan: Recipe, data: Path | None) -> Path | None:
     """The data given, or None when the recipe simulates its own.
 
     Raises
@@ -68,10 +71,8 @@ def data_of(plan: object, data: Path | None, out: Path) -> Path | None:
     StainglassError
         When there is neither.
     """
-    from stainglass.config import Recipe
     from stainglass.errors import StainglassError
 
-    assert isinstance(plan, Recipe)
     if data is None and plan.simulate is None:
         raise StainglassError(
             f"recipe {plan.name}", "needs data and simulates none", "Pass --data FOLDER_OR_MANIFEST"

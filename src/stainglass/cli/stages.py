@@ -12,7 +12,7 @@ from stainglass.cli.judge import judge_run
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.config import Recipe, write_recipe
 from stainglass.errors import StainglassError
-from stainglass.files import sha256_of
+from stainglass.files import read_json, sha256_of
 from stainglass.models.pipeline import SamplerSettings
 from stainglass.progress import console
 from stainglass.report.page import write_report
@@ -81,13 +81,15 @@ def _simulated(plan: Recipe, folder: Path) -> Path:
     return simulate_cohort(folder, s.tissue, s.patients, s.size_um, s.mpp, plan.seed)
 
 
-def refuse_another_recipe(plan: Recipe, out: Path) -> None:
-    """A folder that holds a run with other settings is not gone on with: the result would be neither."""
+def refuse_another_run(plan: Recipe, data: str, out: Path) -> None:
+    """A folder that holds a run with other settings or data is not gone on with: the result would be neither."""
     path = out / "recipe.yaml"
+    remedy = "Choose another --out, or delete the run (stainglass run has --fresh)"
     if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) != plan.model_dump(mode="json"):
-        raise StainglassError(
-            out, "holds a run with other settings", "Choose another --out, or pass --fresh to start over"
-        )
+        raise StainglassError(out, "holds a run with other settings", remedy)
+    provenance = out / "provenance.json"
+    if provenance.is_file() and read_json(provenance, "provenance").get("data") != data:
+        raise StainglassError(out, f"holds a run on other data than {data}", remedy)
 
 
 def clear_run(out: Path) -> None:

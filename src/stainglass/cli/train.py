@@ -14,7 +14,7 @@ def train(
     cohort: Path,
     *,
     out: Path,
-    recipe: Annotated[str, Parameter(help="A recipe's file or name.")] = "demo",
+    recipe: Annotated[str, Parameter(help="A recipe's file or name.")] = "visium",
     preset: str | None = None,
     sets: Sets = (),
     dry_run: DryRun = False,
@@ -36,7 +36,7 @@ def train(
     preset
         One of the recipe's presets.
     """
-    from stainglass.cli.stages import refuse_another_recipe
+    from stainglass.cli.stages import refuse_another_run
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.prepare import prepare_split
     from stainglass.config import load_recipe, write_recipe
@@ -49,15 +49,10 @@ def train(
 
         tell_train(opened, plan, out)
         return
-    split_file = opened.path / "splits" / f"{plan.split.name}.json"
-    split = (
-        opened.split(plan.split.name)
-        if split_file.is_file()
-        else prepare_split(opened, plan.split, plan.seed)
-    )
-    refuse_another_recipe(plan, out)
+    split = prepare_split(opened, plan.split, plan.seed)
+    refuse_another_run(plan, str(cohort), out)
     write_recipe(plan, out / "recipe.yaml")
-    write_provenance(out, plan, cohort=str(cohort))
-    train_generator(opened, split, plan, out)
+    write_provenance(out, plan, data=str(cohort))
+    train_generator(opened, split, plan, out, plan.data)
     say_next(f"stainglass evaluate {out} --cohort {cohort}")
     print_result(out / "generator")

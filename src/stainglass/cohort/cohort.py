@@ -304,7 +304,8 @@ class Cohort:
             if not isinstance(found, pd.DataFrame):
                 return None
             tables[name] = found
-        return pd.concat([tables[w.section].loc[[w.spot]] for w in windows])
+        # A type that one section's table does not name has no share there.
+        return pd.concat([tables[w.section].loc[[w.spot]] for w in windows]).fillna(0.0)
 
 
 def joined(blocks: Sequence[Conditions]) -> Conditions:

@@ -59,9 +59,13 @@ def prepare_cohort(sources: Sequence[SectionSource], out: Path, settings: Prepar
     sweep_temporaries(folder)
     seen: dict[str, Section] = {}
     mpp = _cohort_mpp(sources, out, settings, seen)
+    if not (out / "cohort.json").is_file():
+        # The scale is settled before the first section, so a run that is cut short goes on at the same one.
+        Cohort(out, mpp, GeneAxis((), ()), []).write_index({"prepare": settings.model_dump(mode="json")})
     with progress_bar("preparing sections", len(sources)) as advance:
         for source in sources:
             if (folder / f"{source.id}.zarr" / "record.json").is_file():
+                _refuse_another_patient(source, folder / f"{source.id}.zarr")
                 advance(1, f"{source.id}: already there")
                 continue
             advance(0, source.id)
@@ -90,8 +94,29 @@ def index_cohort(out: Path, mpp: float, settings: Prepare, order: Sequence[str] 
     return Cohort.open(out)
 
 
+def _refuse_another_patient(source: SectionSource, path: Path) -> None:
+    """A patient corrected in the manifest would leave the old one in the split."""
+    patient = read_json(path / "record.json", "section record")["patient"]
+    if source.patient not in (source.id, patient):
+        raise StainglassError(
+            path,
+            f"was prepared as patient {patient}, now it is {source.patient}",
+            "Delete this folder and prepare again",
+        )
+
+
 def prepare_split(cohort: Cohort, settings: SplitSettings, seed: int) -> Split:
-    """Make and write the split of the recipe."""
+    """The split the recipe names; else the one that is there, as long as it holds; else one drawn and written."""
+    path = cohort.path / "splits" / f"{settings.name}.json"
+    if path.is_file() and not (settings.train or settings.validation or settings.test):
+        split = cohort.split(settings.name)
+        left = set(cohort.sections) - {*split.train, *split.validation, *split.test}
+        if left:
+            console.print(
+                f"  split {split.name} is kept; {', '.join(sorted(left))} in none of its parts",
+                soft_wrap=True,
+            )
+        return split
     split = make_split(cohort.patients, settings, seed, cohort.path)
     write_split(split, cohort.path / "splits")
     return split
@@ -106,7 +131,14 @@ def _cohort_mpp(
     are in memory, their pixels still on disk.
     """
     if (out / "cohort.json").is_file():
-        return Cohort.open(out).mpp
+        existing = Cohort.open(out).mpp
+        if "mpp" in settings.model_fields_set and abs(settings.mpp / existing - 1) > 1e-6:
+            raise StainglassError(
+                out,
+                f"this cohort has {existing:g} µm/px, not {settings.mpp:g}",
+                "Choose another --out, or its own --mpp",
+            )
+        return existing
     coarsest, which = 0.0, ""
     with progress_bar("looking at sections", len(sources)) as advance:
         for source in sources:

@@ -19,8 +19,10 @@ CHUNK_PX = 256
 """Chunks are neither compressed nor sharded: windows are then read 4 × as fast as OpenSlide reads and scales them
 (1.9 × with zstd, 2.7 × with lz4; benchmarks/windows.py) for 1.4 × the disk. White chunks are not stored at all."""
 STRIP_PX = 2048
+SAME_PLACE_PX = 0.5
+"""A level whose far edge is off by less than this is taken as it is: resampling would blur and gain nothing."""
 SAME_SCALE = 1e-3
-"""Ratios nearer to one than this are taken as they are: resampling would blur and gain nothing."""
+"""A wanted mpp finer by less than this share is no upsampling: the µm/px is not known better."""
 
 
 def raster_size_px(slide: Slide, slide_mpp: float, mpp: float) -> tuple[int, int]:
@@ -57,7 +59,7 @@ def resampled_strips(
     scale_x = mpp / slide_mpp * level_width / full[1]
     for top in range(0, height, rows):
         count = min(rows, height - top)
-        if abs(scale_y - 1) < SAME_SCALE and abs(scale_x - 1) < SAME_SCALE:
+        if abs(scale_y - 1) * level_height < SAME_PLACE_PX and abs(scale_x - 1) * level_width < SAME_PLACE_PX:
             yield top, slide.read(top, 0, count, width, level)
             continue
         pad = int(np.ceil(3 * scale_y)) + 1

@@ -104,7 +104,7 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         tokens, vectors = self.encoder(c.counts.reshape(b * s, g), c.diameters_um.reshape(-1), measured)
         place = self.offset(self._offset_features(c.offsets_um_yx))
         tokens = self.token_norm(tokens.unflatten(0, (b, s)) + place[:, :, None])
-        weight = self.weigh(place).squeeze(-1).masked_fill(~c.present, -1e9).softmax(-1)
+        weight = self.weigh(place).squeeze(-1).float().masked_fill(~c.present, -1e9).softmax(-1)
         pooled = self.pool((weight[..., None] * vectors.unflatten(0, (b, s))).sum(1))
         told = c.present.any(-1)
         tokens = torch.where(told[:, None, None, None], tokens, self._null(s))

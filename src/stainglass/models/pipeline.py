@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
@@ -24,6 +25,7 @@ from stainglass.models.solver import integrate
 
 FORMAT = 1
 FACTS_FILE = "stainglass.json"
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,6 @@ class TissuePipeline(DiffusionPipeline):
         -------
         Address of the commit.
         """
-        import huggingface_hub
-
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder) / "generator"
             self.save_pretrained(saved)
@@ -156,7 +156,9 @@ class TissuePipeline(DiffusionPipeline):
                 raise StainglassError(
                     folder, "no generator here", "Give a folder that 'stainglass train' wrote, or a hub id"
                 )
-            folder = Path(cls.download(str(pretrained_model_name_or_path), **kwargs))
+            # diffusers' own download looks for the code of our modules in the repository; they are installed here.
+            hub = {key: kwargs.pop(key) for key in HUB_OPTIONS if key in kwargs}
+            folder = Path(huggingface_hub.snapshot_download(str(pretrained_model_name_or_path), **hub))
         facts = read_facts(folder)
         kwargs.setdefault("low_cpu_mem_usage", False)
         logging.disable_progress_bar()  # diffusers' bar for three small files

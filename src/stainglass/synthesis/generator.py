@@ -164,7 +164,8 @@ class Generator:
                 cohort.path, f"no window on {', '.join(sections)}", "Look at the proof images"
             )
         conditions = cohort.conditions(windows, self.facts.axis, self.facts.reach_um, self.facts.max_spots)
-        return self._paint(windows, conditions, n, seed, settings, batch)
+        painted = self._paint(windows, conditions, n, seed, settings, batch)
+        return replace(painted, facts=replace(self.facts, mpp=cohort.mpp))  # positions are the cohort's
 
     def _paint(
         self, windows: Sequence[Window], conditions: Conditions, n: int | None, seed: int,
@@ -174,4 +175,4 @@ class Generator:
             chosen = np.linspace(0, len(windows) - 1, n).round().astype(np.int64)
             windows, conditions = [windows[i] for i in chosen], conditions.take(chosen)
         pixels = paint_windows(self.pipeline, windows, conditions, seed, settings or SamplerSettings(), batch)
-        return Painted(pixels, tuple(windows), conditions, replace(self.facts), seed)
+        return Painted(pixels, tuple(windows), conditions, self.facts, seed)

@@ -168,7 +168,7 @@ def train(
                 checkpoint(done)
             if (last or done % loop.preview_every == 0) and accelerator.is_main_process:
                 _preview(average, folder / "previews" / f"step-{done:07d}.png", on_preview)
-            if stopping() and not last:
+            if stopping():
                 raise StopRequested(
                     f"stopped at step {done} of {loop.steps}; run the same command again to go on"
                 )
@@ -200,7 +200,7 @@ def _precision(wanted: str) -> str:
         return wanted
     if not torch.cuda.is_available():
         return "no"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def _ema(half_life: int) -> Callable[..., None]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
+from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
@@ -119,7 +121,18 @@ def train_generator(
         A sentence on the data and its terms, for the model card.
     """
     if (run / "generator" / FACTS_FILE).is_file():
-        return TissuePipeline.from_pretrained(run / "generator")
+        found = TissuePipeline.from_pretrained(run / "generator")
+        if found.facts is None or found.facts.trained_on != split.train or found.facts.mpp != cohort.mpp:
+            raise StainglassError(
+                run,
+                "holds a generator that was trained on other sections",
+                "Choose another --out, or pass --fresh",
+            )
+        return found
+    if PartialState().num_processes > 1:
+        raise StainglassError(
+            run, "training over several processes is not possible yet", "Start one process; it uses one GPU"
+        )
     timing = run / "timing.json"
     autoencoder = _timed(
         timing,
