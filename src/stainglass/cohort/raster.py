@@ -16,8 +16,8 @@ from stainglass.sections.slides import WHITE as WHITE
 from stainglass.sections.slides import Slide
 
 CHUNK_PX = 256
-"""Chunks are neither compressed nor sharded: windows are then read 4 × as fast as OpenSlide reads and scales them
-(1.9 × with zstd, 2.7 × with lz4; benchmarks/windows.py) for 1.4 × the disk. White chunks are not stored at all."""
+"""Chunks are neither compressed nor sharded: windows are then read 3.0 × as fast as OpenSlide reads and scales them
+(benchmarks/windows.py; 1.2 × with shards and zstd) for 1.4 × the disk. White chunks are not stored at all."""
 STRIP_PX = 2048
 SAME_PLACE_PX = 0.5
 """A level whose far edge is off by less than this is taken as it is: resampling would blur and gain nothing."""
