@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from stainglass.analysis.nuclei import NucleusReader
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.config import Prepare, Recipe, recipe_from_tree
-from stainglass.evaluation.nuclei import NucleusReader
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.sections.simulate.truth import Truth, load_truth

@@ -7,12 +7,13 @@ import torch
 from evaluation_toy import SETTINGS, toy_tissue
 from skimage.metrics import structural_similarity
 
+from stainglass.analysis.nuclei import NucleusReader
 from stainglass.errors import StainglassError
-from stainglass.evaluation.features import EfficientNetLite0, Inception2015, LpipsAlexTrunk, build_judges
+from stainglass.evaluation.features import Inception2015, LpipsAlexTrunk, build_judges
 from stainglass.evaluation.inception import Inception2015Network
 from stainglass.evaluation.lpips import Lpips
-from stainglass.evaluation.nuclei import NucleusReader
 from stainglass.evaluation.pairs import cosine, lpips, ssim
+from stainglass.models.features import EfficientNetLite0
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 ALEX = SHARED / "weights" / "lpips" / "alex.safetensors"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stainglass.analysis.nuclei import LOOKS, NucleusReader
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import METRICS, Answer, Card, JudgeRecord, Row
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.lpips import Lpips
 from stainglass.evaluation.measure import Measurer, judge_features
-from stainglass.evaluation.nuclei import LOOKS, NucleusReader
 from stainglass.evaluation.pictures import Pictures
 from stainglass.evaluation.recovery_rows import Target, answer, fit_targets, gene_table, recovery_rows
 from stainglass.evaluation.rows import distribution_rows, look_rows, memorisation_rows, pair_rows, present

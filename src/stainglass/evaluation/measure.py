@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 from numpy.typing import NDArray
 
+from stainglass.analysis.nuclei import NucleusReader
 from stainglass.evaluation.lpips import Lpips
 from stainglass.evaluation.memorisation import nearest_training
-from stainglass.evaluation.nuclei import NucleusReader
 from stainglass.evaluation.pairs import cosine, lpips, ssim
 from stainglass.evaluation.resampling import Resampling
 from stainglass.evaluation.settings import Judge
@@ -36,7 +36,7 @@ class Measured:
     pairs
         By score, (N,): each picture beside the real window of the same index.
     looks
-        (N, 3): see `stainglass.evaluation.nuclei.LOOKS`.
+        (N, 3): see `stainglass.analysis.nuclei.LOOKS`.
     nearest, neighbour
         (N,): distance to, and index of, the nearest training window for the first judge.
     """

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from stainglass.evaluation.features import to_unit
 from stainglass.evaluation.lpips import Lpips
+from stainglass.models.features import to_unit
 
 SIGMA, RADIUS = 1.5, 5
 BATCH = 16

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from stainglass.analysis.nuclei import LOOKS
+from stainglass.analysis.recovery import grouped_correlation
 from stainglass.evaluation.card import SUBJECTS, Better, Row
 from stainglass.evaluation.distances import NEIGHBOURS, Kernels, Neighbourhoods, frechet_distance
 from stainglass.evaluation.features import INCEPTION
 from stainglass.evaluation.measure import Measured, PairKey, Subject
 from stainglass.evaluation.memorisation import copy_threshold
-from stainglass.evaluation.nuclei import LOOKS
-from stainglass.evaluation.recovery import grouped_correlation
 from stainglass.evaluation.resampling import HALVES_LABEL, Estimate, codes
 from stainglass.evaluation.stage import Stage
 

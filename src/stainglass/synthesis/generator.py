@@ -167,6 +167,19 @@ class Generator:
         painted = self._paint(windows, conditions, n, seed, settings, batch)
         return replace(painted, facts=replace(self.facts, mpp=cohort.mpp))  # positions are the cohort's
 
+    def paint_windows(
+        self,
+        cohort: Cohort,
+        windows: Sequence[Window],
+        *,
+        seed: int = 0,
+        settings: SamplerSettings | None = None,
+        batch: int = 16,
+    ) -> UInt8[np.ndarray, "n size size 3"]:
+        """Pictures of given windows of a cohort, each told of the spots in its reach."""
+        conditions = cohort.conditions(windows, self.facts.axis, self.facts.reach_um, self.facts.max_spots)
+        return paint_windows(self.pipeline, windows, conditions, seed, settings or SamplerSettings(), batch)
+
     def _paint(
         self, windows: Sequence[Window], conditions: Conditions, n: int | None, seed: int,
         settings: SamplerSettings | None, batch: int,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stainglass.evaluation.recovery import Reader, grouped_correlation, mean_correlation, variable_genes
+from stainglass.analysis.recovery import Reader, grouped_correlation, mean_correlation, variable_genes
 
 
 def test_a_planted_signal_is_recovered_and_noise_is_not():
