@@ -106,7 +106,7 @@ class Loop(_Strict):
     ema_half_life: int = Field(200, ge=1)
     """Steps after which a weight's share in the moving average has halved (capped by the run's own length)."""
     precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
-    """``auto``: bf16 where the GPU has it, fp16 on older GPUs, fp32 on a CPU."""
+    """``auto``: bf16 where the GPU or CPU multiplies it in hardware, else fp16 on a GPU, fp32 on a CPU."""
     checkpoint_every: int = Field(250, ge=1)
     keep: int = Field(2, ge=1)
     preview_every: int = Field(250, ge=1)

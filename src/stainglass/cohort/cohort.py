@@ -65,6 +65,7 @@ class PreparedSection:
         self.mpp = mpp
         self._held: dict[str, NDArray[Any]] = {}
         self._handles: dict[str, Any] = {}
+        self._whites: dict[str, NDArray[np.float16]] = {}
 
     @property
     def id(self) -> str:
@@ -151,8 +152,10 @@ class PreparedSection:
         return self._handles[what]
 
     def _white(self, raster: str) -> NDArray[np.float16]:
-        """The latent of glass."""
-        return np.asarray(self._handle(f"latent/{raster}").attrs["white"], dtype=np.float16)
+        """The latent of glass; zarr makes its attributes anew each time they are asked for, so it is kept."""
+        if raster not in self._whites:
+            self._whites[raster] = np.asarray(self._handle(f"latent/{raster}").attrs["white"], np.float16)
+        return self._whites[raster]
 
     def bytes_of(self, what: str) -> int:
         """Bytes an array takes in memory."""

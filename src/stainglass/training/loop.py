@@ -198,9 +198,15 @@ def _mix(seed: int, step: int) -> int:
 def _precision(wanted: str) -> str:
     if wanted != "auto":
         return wanted
-    if not torch.cuda.is_available():
-        return "no"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if _cpu_has_bf16() else "no"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; emulation would be slower than fp32."""
+    told = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 cannot tell
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def _ema(half_life: int) -> Callable[..., None]:
