@@ -11,7 +11,9 @@ def test_both_collections_are_whole():
     assert sum(name.startswith("HALLMARK_") for name in names) == 50
     assert sum(name.startswith("PROGENy:") for name in names) == 14
     assert len(gene_sets()["HALLMARK_HYPOXIA"].weights) == pytest.approx(200, abs=3)
-    assert all(90 <= len(s.weights) + len(s.unmapped) <= 100 for n, s in gene_sets().items() if "PROGENy" in n)
+    assert all(
+        90 <= len(s.weights) + len(s.unmapped) <= 100 for n, s in gene_sets().items() if "PROGENy" in n
+    )
 
 
 def test_former_symbols_are_mapped():

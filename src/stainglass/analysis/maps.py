@@ -60,7 +60,9 @@ def pitch_um(centres_um_yx: Float64[np.ndarray, "n 2"]) -> float:
     """
     if len(centres_um_yx) < 2:
         raise StainglassError(
-            "map", f"{len(centres_um_yx)} spot gives no map", "Show a section with more spots, or raise --most"
+            "map",
+            f"{len(centres_um_yx)} spot gives no map",
+            "Show a section with more spots, or raise --most",
         )
     distance, _ = KDTree(centres_um_yx).query(centres_um_yx, k=2)
     return float(np.median(distance[:, 1]))

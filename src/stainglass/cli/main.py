@@ -12,6 +12,7 @@ from cyclopts import App
 from stainglass import __version__
 from stainglass.cli.doctor import doctor
 from stainglass.cli.evaluate import evaluate
+from stainglass.cli.figures import figures
 from stainglass.cli.generate import generate
 from stainglass.cli.prepare import prepare
 from stainglass.cli.report import report
@@ -28,7 +29,7 @@ app = App(
     help_format="rst",
 )
 
-for verb in (run, simulate, prepare, train, generate, evaluate, report, doctor):
+for verb in (run, simulate, prepare, train, generate, evaluate, figures, report, doctor):
     app.command(verb)
 
 USAGE, STOPPED = 2, 130

@@ -48,7 +48,9 @@ class GeneSet:
 @lru_cache(maxsize=1)
 def gene_sets() -> Mapping[str, GeneSet]:
     """All gene sets that come with stainglass, by name: 50 hallmark sets, 14 PROGENy pathways."""
-    found = {name: _of_symbols(name, "MSigDB hallmark", dict.fromkeys(genes, 1.0)) for name, genes in _hallmark()}
+    found = {
+        name: _of_symbols(name, "MSigDB hallmark", dict.fromkeys(genes, 1.0)) for name, genes in _hallmark()
+    }
     pathways: dict[str, dict[str, float]] = {}
     for row in csv.DictReader(_lines("progeny.csv")):
         pathways.setdefault(row["pathway"], {})[row["gene"]] = float(row["weight"])

@@ -1,0 +1,301 @@
+"""Spots and generated patches as points in three dimensions, and what moves them: expression, dose, denoising.
+
+Points are features of pictures, projected by axes that were fitted on real patches alone; generated patches are laid
+into the same axes and shape none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from stainglass.analysis.painted import PaintedSection
+from stainglass.analysis.signals import GeneScale, Look, SignalName, log_levels
+from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.windows import Conditions, Window
+from stainglass.errors import StainglassError
+from stainglass.genes.markers import marker_ids, marker_programmes
+from stainglass.models.autoencoder import decode_latents
+from stainglass.models.denoiser import predict_velocity
+from stainglass.models.genecondnet import ConditionTensors
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.solver import integrate
+from stainglass.synthesis.noise import window_noise
+from stainglass.synthesis.paint import paint_windows
+
+ProjectionKind = Literal["pca", "umap"]
+
+MOST_POINTS = 50_000
+"""Points a page draws; more are thinned evenly."""
+
+DOSES = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Times the measured counts of the edited genes."""
+
+UNKNOWN = "none of these"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Features → three dimensions, fitted on real patches.
+
+    Attributes
+    ----------
+    kind
+        ``pca`` or ``umap``.
+    axes
+        What each axis is, for people.
+    """
+
+    kind: ProjectionKind
+    axes: tuple[str, str, str]
+    mean: Float64[np.ndarray, d]
+    std: Float64[np.ndarray, d]
+    model: Any
+
+    @classmethod
+    def fit(cls, real: NDArray[np.floating], kind: ProjectionKind = "pca", seed: int = 0) -> Projection:
+        """Standardise the features of real patches and fit three axes.
+
+        Raises
+        ------
+        StainglassError
+            When there are fewer than four patches, or UMAP is asked for and not installed.
+        """
+        if len(real) < 4:
+            raise StainglassError(
+                "latent view",
+                f"{len(real)} real patches are too few for three dimensions",
+                "Show more sections",
+            )
+        x = np.asarray(real, np.float64)
+        mean, std = x.mean(0), x.std(0)
+        std = np.where(std > 1e-9, std, 1.0)
+        x = (x - mean) / std
+        if kind == "umap":
+            model = _umap(seed, len(x))
+            model.fit(x)
+            return cls(kind, ("UMAP 1", "UMAP 2", "UMAP 3"), mean, std, model)
+        components = min(3, *x.shape)
+        model = PCA(components, svd_solver="full").fit(x)
+        share = [float(v) for v in model.explained_variance_ratio_] + [0.0] * (3 - components)
+        return cls(kind, tuple(f"PC {i + 1} ({s:.0%})" for i, s in enumerate(share)), mean, std, model)  # type: ignore[arg-type]
+
+    def apply(self, features: NDArray[np.floating]) -> Float32[np.ndarray, "n 3"]:
+        """Where pictures with these features lie."""
+        x = (np.asarray(features, np.float64) - self.mean) / self.std
+        found = np.asarray(self.model.transform(x), np.float32)
+        if found.shape[1] < 3:
+            found = np.pad(found, ((0, 0), (0, 3 - found.shape[1])))
+        return found
+
+
+def _umap(seed: int, n: int) -> Any:
+    try:
+        from umap import UMAP  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        raise StainglassError(
+            "--projection umap", "umap-learn is not installed", "pip install 'stainglass[umap]', or take pca"
+        ) from None
+    return UMAP(n_components=3, n_neighbors=min(15, n - 1), random_state=seed, n_jobs=1)
+
+
+def evenly(n: int, most: int) -> Int64[np.ndarray, k]:
+    """At most ``most`` of n, spread evenly, in order."""
+    if n <= most:
+        return np.arange(n)
+    return np.unique(np.linspace(0, n - 1, most).round().astype(np.int64))
+
+
+def shares_of(sizes: Sequence[int], most: int) -> list[int]:
+    """How many of each section to take so that all together are at most ``most``, in proportion, one at least."""
+    whole = sum(sizes)
+    if whole <= most:
+        return list(sizes)
+    return [max(1, size * most // whole) for size in sizes]
+
+
+def classes_of(cohort: Cohort, painted: PaintedSection, scale: GeneScale) -> tuple[list[str], str]:
+    """A class a spot, and how it was found.
+
+    The commonest cell type where the section brings cell types; else the marker programme with the highest mean
+    z-score, where one is above zero.
+    """
+    types = cohort.cell_types(list(painted.windows))
+    if types is not None:
+        return [str(name) for name in types.idxmax(axis=1)], "commonest cell type of the spot"
+    section = cohort.sections[painted.section]
+    place = {barcode: i for i, barcode in enumerate(section.used_spots.obs_names)}
+    at = np.array([place[str(w.spot)] for w in painted.windows], dtype=np.int64)
+    scores, names = [], []
+    for programme in marker_programmes():
+        genes = [g for g in marker_ids(programme) if g in scale.mean and g in section.genes.position]
+        if genes:
+            mean = np.array([scale.mean[g] for g in genes])
+            std = np.array([scale.std[g] for g in genes])
+            scores.append(((log_levels(section, genes)[at] - mean) / std).mean(1))
+            names.append(programme.replace("_", " "))
+    if not scores:
+        return [UNKNOWN] * len(painted), "no marker gene was measured"
+    table = np.stack(scores, 1)
+    best = table.argmax(1)
+    return [names[k] if table[i, k] > 0 else UNKNOWN for i, k in enumerate(best)], "highest marker programme"
+
+
+def marker_signals() -> list[SignalName]:
+    """The marker programmes as gene sets: what `classes_of` needs a scale of."""
+    return [
+        SignalName(
+            name, name, "mean z-score", "marker programme", "set", dict.fromkeys(marker_ids(name), 1.0)
+        )
+        for name in marker_programmes()
+    ]
+
+
+def with_dose(conditions: Conditions, columns: Int64[np.ndarray, k], factor: float) -> Conditions:
+    """The conditions with the counts of some genes multiplied in every spot; the other counts stay."""
+    counts = conditions.counts.copy()
+    counts[..., columns] *= factor
+    return replace(conditions, counts=counts.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Moves:
+    """The same patches at several stops of a slider.
+
+    Attributes
+    ----------
+    stops
+        What the slider says at each stop.
+    pixels
+        uint8 (F, N, size, size, 3).
+    features
+        float32 (F, N, d) of these pictures.
+    """
+
+    stops: tuple[str, ...]
+    pixels: UInt8[np.ndarray, "f n size size 3"]
+    features: Float32[np.ndarray, "f n d"]
+
+
+def dose_moves(
+    pipeline: TissuePipeline,
+    cohort: Cohort,
+    windows: Sequence[Window],
+    genes: SignalName,
+    settings: SamplerSettings,
+    look: Look,
+    *,
+    doses: Sequence[float] = DOSES,
+    seed: int = 0,
+    batch: int = 16,
+) -> Moves:
+    """Paint patches at several doses of a gene or gene set, from the same noise.
+
+    Raises
+    ------
+    StainglassError
+        When the generator reads none of the genes.
+    """
+    facts = pipeline.facts
+    assert facts is not None
+    # Of a pathway the genes that go up with it; those that go down are left as they are.
+    up = [g for g, weight in genes.weights.items() if weight > 0 and g in facts.axis.position]
+    columns = np.array([facts.axis.position[g] for g in up], np.int64)
+    if not len(columns):
+        near = ", ".join(facts.gene_symbols[:3])
+        raise StainglassError(
+            genes.name,
+            "is not among the genes the generator reads",
+            f"Choose a gene such as {near}, or a gene set",
+        )
+    conditions = cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots)
+    pictures = [
+        paint_windows(
+            pipeline, windows, with_dose(conditions, columns, dose), seed, settings, batch, f"dose × {dose:g}"
+        )
+        for dose in doses
+    ]
+    return Moves(
+        tuple(f"{genes.name} × {dose:g}" for dose in doses),
+        np.stack(pictures),
+        np.stack([look(p) for p in pictures]),
+    )
+
+
+def trajectory_moves(
+    pipeline: TissuePipeline,
+    cohort: Cohort,
+    windows: Sequence[Window],
+    settings: SamplerSettings,
+    look: Look,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+) -> Moves:
+    """Patches on their way from noise to tissue: the state of the solver after each step, decoded."""
+    facts = pipeline.facts
+    assert facts is not None
+    conditions = cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots)
+    noise = window_noise(seed, windows, len(facts.latent_mean))
+    parts: list[NDArray[np.uint8]] = []
+    levels: list[float] = []
+    for first in range(0, len(windows), batch):
+        some = range(first, min(first + batch, len(windows)))
+        told = ConditionTensors.of(conditions.take(some), pipeline.device)
+        start = torch.from_numpy(noise[first : first + batch]).to(pipeline.device)
+        states, levels = denoising_states(pipeline, told, start, settings)
+        parts.append(np.stack([decode_latents(pipeline.autoencoder, s).cpu().numpy() for s in states]))
+    pixels = np.concatenate(parts, axis=1)
+    stops = tuple(_stop(level) for level in levels)
+    return Moves(stops, pixels, np.stack([look(p) for p in pixels]))
+
+
+def _stop(level: float) -> str:
+    return {1.0: "noise", 0.0: "tissue"}.get(round(level, 6), f"noise level {level:.2f}")
+
+
+@torch.no_grad()
+def denoising_states(
+    pipeline: TissuePipeline,
+    told: ConditionTensors,
+    noise: Float[Tensor, "b c h w"],
+    settings: SamplerSettings,
+) -> tuple[list[Float[Tensor, "b c h w"]], list[float]]:
+    """The latents at every step of the solver, first the noise, last the clean ones, and their noise levels.
+
+    The last is what `TissuePipeline.sample_latents` gives.
+    """
+    assert pipeline.facts is not None
+    embedded = pipeline.embed(told)
+    nothing = ConditionTensors(
+        told.counts, told.offsets_um_yx, told.diameters_um, torch.zeros_like(told.present), told.measured
+    )
+    null = pipeline.embed(nothing) if settings.guidance != 1.0 else None
+    mean, std = (
+        torch.tensor(v, device=noise.device)[:, None, None]
+        for v in (pipeline.facts.latent_mean, pipeline.facts.latent_std)
+    )
+    states: list[Tensor] = []
+    levels: list[float] = []
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        if not levels or t < levels[-1] - 1e-6:  # a solver may look at one level twice
+            states.append(x * std + mean)
+            levels.append(t)
+        at = torch.full((len(x),), t, device=x.device)
+        v = predict_velocity(pipeline.denoiser, x, at, embedded)
+        if null is None or not settings.guided(t):
+            return v
+        without = predict_velocity(pipeline.denoiser, x, at, null)
+        return without + settings.guidance * (v - without)
+
+    end = integrate(velocity, noise, settings.solver, settings.steps)
+    return [*states, end * std + mean], [*levels, 0.0]
