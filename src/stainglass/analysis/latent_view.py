@@ -40,6 +40,8 @@ DOSES = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Times the measured counts of the edited genes."""
 
 UNKNOWN = "none of these"
+STATES = ("hypoxia", "stress")
+"""Programmes that any cell may run: no class of tissue."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Projection:
         std = np.where(std > 1e-9, std, 1.0)
         x = (x - mean) / std
         if kind == "umap":
-            model = _umap(seed, len(x))
+            model = refuse_without_umap()(
+                n_components=3, n_neighbors=min(15, len(x) - 1), random_state=seed, n_jobs=1
+            )
             model.fit(x)
             return cls(kind, ("UMAP 1", "UMAP 2", "UMAP 3"), mean, std, model)
         components = min(3, *x.shape)
@@ -97,14 +101,21 @@ class Projection:
         return found
 
 
-def _umap(seed: int, n: int) -> Any:
+def refuse_without_umap() -> Any:
+    """UMAP's class.
+
+    Raises
+    ------
+    StainglassError
+        When umap-learn is not installed.
+    """
     try:
         from umap import UMAP  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise StainglassError(
             "--projection umap", "umap-learn is not installed", "pip install 'stainglass[umap]', or take pca"
         ) from None
-    return UMAP(n_components=3, n_neighbors=min(15, n - 1), random_state=seed, n_jobs=1)
+    return UMAP
 
 
 def evenly(n: int, most: int) -> Int64[np.ndarray, k]:
@@ -135,7 +146,7 @@ def classes_of(cohort: Cohort, painted: PaintedSection, scale: GeneScale) -> tup
     place = {barcode: i for i, barcode in enumerate(section.used_spots.obs_names)}
     at = np.array([place[str(w.spot)] for w in painted.windows], dtype=np.int64)
     scores, names = [], []
-    for programme in marker_programmes():
+    for programme in (p for p in marker_programmes() if p not in STATES):
         genes = [g for g in marker_ids(programme) if g in scale.mean and g in section.genes.position]
         if genes:
             mean = np.array([scale.mean[g] for g in genes])
@@ -299,3 +310,15 @@ def denoising_states(
 
     end = integrate(velocity, noise, settings.solver, settings.steps)
     return [*states, end * std + mean], [*levels, 0.0]
+
+
+def own_and_shuffled(real: NDArray[np.floating], generated: NDArray[np.floating]) -> tuple[float, float]:
+    """Mean distance of a generated patch to its own real patch, and to another spot's.
+
+    In standardised features, per feature (root mean square). The other spot is half the section on, in order.
+    """
+    a, b = np.asarray(real, np.float64), np.asarray(generated, np.float64)
+    std = np.where(a.std(0) > 1e-9, a.std(0), 1.0)
+    a, b = (a - a.mean(0)) / std, (b - a.mean(0)) / std
+    other = np.roll(a, len(a) // 2, axis=0)
+    return tuple(float(np.sqrt(((b - x) ** 2).mean(1)).mean()) for x in (a, other))  # type: ignore[return-value]

@@ -14,6 +14,7 @@ from stainglass.cli.doctor import doctor
 from stainglass.cli.evaluate import evaluate
 from stainglass.cli.figures import figures
 from stainglass.cli.generate import generate
+from stainglass.cli.latent import latent
 from stainglass.cli.prepare import prepare
 from stainglass.cli.report import report
 from stainglass.cli.run import run
@@ -29,7 +30,7 @@ app = App(
     help_format="rst",
 )
 
-for verb in (run, simulate, prepare, train, generate, evaluate, figures, report, doctor):
+for verb in (run, simulate, prepare, train, generate, evaluate, figures, latent, report, doctor):
     app.command(verb)
 
 USAGE, STOPPED = 2, 130
