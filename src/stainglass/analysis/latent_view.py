@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from stainglass.analysis.classes import ClassScorer, Expressed
 from stainglass.analysis.painted import PaintedSection
-from stainglass.analysis.signals import GeneScale, Look, SignalName, log_levels
+from stainglass.analysis.signals import Look, SignalName
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
-from stainglass.genes.markers import marker_ids, marker_programmes
 from stainglass.models.autoencoder import decode_latents
 from stainglass.models.denoiser import predict_velocity
 from stainglass.models.genecondnet import ConditionTensors
@@ -39,9 +39,7 @@ MOST_POINTS = 50_000
 DOSES = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Times the measured counts of the edited genes."""
 
-UNKNOWN = "none of these"
-STATES = ("hypoxia", "stress")
-"""Programmes that any cell may run: no class of tissue."""
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -133,41 +131,23 @@ def shares_of(sizes: Sequence[int], most: int) -> list[int]:
     return [max(1, size * most // whole) for size in sizes]
 
 
-def classes_of(cohort: Cohort, painted: PaintedSection, scale: GeneScale) -> tuple[list[str], str]:
-    """A class a spot, and how it was found.
+def classes_of(
+    cohort: Cohort, painted: Sequence[PaintedSection], train: Sequence[str], size_px: int
+) -> tuple[list[str], str]:
+    """A class a spot of these sections, one after the other, and how it was found.
 
-    The commonest cell type where the section brings cell types; else the marker programme with the highest mean
-    z-score, where one is above zero.
+    The commonest cell type where the sections bring cell types; else the class whose markers lead, called as
+    `stainglass.analysis.classes` does, on the scale of the training spots.
     """
-    types = cohort.cell_types(list(painted.windows))
+    windows = [window for p in painted for window in p.windows]
+    types = cohort.cell_types(windows)
     if types is not None:
         return [str(name) for name in types.idxmax(axis=1)], "commonest cell type of the spot"
-    section = cohort.sections[painted.section]
-    place = {barcode: i for i, barcode in enumerate(section.used_spots.obs_names)}
-    at = np.array([place[str(w.spot)] for w in painted.windows], dtype=np.int64)
-    scores, names = [], []
-    for programme in (p for p in marker_programmes() if p not in STATES):
-        genes = [g for g in marker_ids(programme) if g in scale.mean and g in section.genes.position]
-        if genes:
-            mean = np.array([scale.mean[g] for g in genes])
-            std = np.array([scale.std[g] for g in genes])
-            scores.append(((log_levels(section, genes)[at] - mean) / std).mean(1))
-            names.append(programme.replace("_", " "))
-    if not scores:
-        return [UNKNOWN] * len(painted), "no marker gene was measured"
-    table = np.stack(scores, 1)
-    best = table.argmax(1)
-    return [names[k] if table[i, k] > 0 else UNKNOWN for i, k in enumerate(best)], "highest marker programme"
-
-
-def marker_signals() -> list[SignalName]:
-    """The marker programmes as gene sets: what `classes_of` needs a scale of."""
-    return [
-        SignalName(
-            name, name, "mean z-score", "marker programme", "set", dict.fromkeys(marker_ids(name), 1.0)
-        )
-        for name in marker_programmes()
-    ]
+    try:
+        scorer = ClassScorer.fit(Expressed.of(cohort, cohort.patches(train, size_px)))
+    except StainglassError as error:
+        return [UNKNOWN] * len(windows), f"{error.finding}"
+    return scorer.call(Expressed.of(cohort, windows)).names(), "class whose markers lead"
 
 
 def with_dose(conditions: Conditions, columns: Int64[np.ndarray, k], factor: float) -> Conditions:
@@ -270,7 +250,10 @@ def trajectory_moves(
 
 
 def _stop(level: float) -> str:
-    return {1.0: "noise", 0.0: "tissue"}.get(round(level, 6), f"noise level {level:.2f}")
+    """What the slider says; multistep solvers begin a thousandth below pure noise."""
+    if level > 0.998:
+        return "noise"
+    return "tissue" if level == 0 else f"noise level {level:.2f}"
 
 
 @torch.no_grad()

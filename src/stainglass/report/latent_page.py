@@ -22,7 +22,6 @@ from stainglass.analysis.latent_view import (
     classes_of,
     dose_moves,
     evenly,
-    marker_signals,
     own_and_shuffled,
     refuse_without_umap,
     shares_of,
@@ -170,7 +169,7 @@ def write_latent(
     moved = _slider_signal(gene, by_colour, cohort, generator)
     train = training_sections(cohort, generator)
     wanted = [s for s in (by_colour, moved) if s is not None]
-    scale = GeneScale.fit(cohort, train, [*wanted, *marker_signals()])
+    scale = GeneScale.fit(cohort, train, wanted)
     budget = _budget(run, cohort, generator, sections, wanted, scale, most, features)
     look = look or _look(run, features)
     painted = [
@@ -184,7 +183,7 @@ def write_latent(
     fitted = Projection.fit(real, projection, seed)
     moves = _moves(slider, generator, cohort, painted, moved, settings, look, moving, seed, batch)
     values = np.concatenate([_at(moved, cohort, p, scale, run) for p in painted])
-    colourings = _colourings(cohort, painted, scale, run, colour, by_colour, moved, values)
+    colourings = _colourings(cohort, painted, train, scale, run, colour, by_colour, moved, values)
     spots = sum(len(cohort.patches([s], generator.facts.window_px)) for s in sections)
     data = LatentData(
         title=f"{generator.facts.name}: {', '.join(sections)}",
@@ -271,6 +270,7 @@ def _at(
 def _colourings(
     cohort: Cohort,
     painted: Sequence[PaintedSection],
+    train: Sequence[str],
     scale: GeneScale,
     run: Path,
     colour: str,
@@ -279,10 +279,7 @@ def _colourings(
     values: NDArray[np.float64],
 ) -> tuple[Colouring, ...]:
     """Class, patient, the slider's gene and the colour asked for; that one first."""
-    classes, about = [], ""
-    for p in painted:
-        found, about = classes_of(cohort, p, scale)
-        classes += found
+    classes, about = classes_of(cohort, painted, train, painted[0].windows[0].size_px)
     patients = [p.patient for p in painted for _ in range(len(p))]
     ways = [
         _by_name("class", about, classes),
@@ -398,8 +395,9 @@ def _notes(
     own, other = own_and_shuffled(real, fake)
     notes = [
         f"{projection.upper()} of {named}, fitted on the real patches alone; generated patches are laid into the same axes.",
-        f"A generated patch lies {figure_text(own, '.3f')} from the real patch of its own spot and {figure_text(other, '.3f')} from that of "
-        "another spot (standardised features, root mean square); without the genes' help both would be alike.",
+        f"A generated patch lies {figure_text(own, '.3f')} from the real patch of its own spot and "
+        f"{figure_text(other, '.3f')} from that of another spot (standardised features, root mean square); without the "
+        "genes' help both would be alike.",
     ]
     if shown < spots:
         notes.append(f"Thinned evenly: {shown:,} of {spots:,} spots are shown.")
