@@ -6,8 +6,8 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import torch
-from scipy.sparse import csr_matrix
 
 from stainglass.analysis.painted import PaintedSection
 from stainglass.cohort.cohort import Cohort
@@ -43,13 +43,13 @@ def as_painted(
                           cohort.measured(windows, axis), axis, centres)  # fmt: skip
 
 
-def write_embeddings(run: Path, cohort: Cohort, section: str, var_names: list[str], seed: int = 0) -> Path:
+def write_embeddings(run: Path, cohort: Cohort, section: str, genes: list[str], seed: int = 0) -> Path:
+    """As 'stainglass embed' writes them."""
     rng = np.random.default_rng(seed)
     names = list(cohort.sections[section].used_spots.obs_names)
     image, gene = (rng.normal(size=(len(names), 8)) for _ in range(2))
     gene = image + gene
-    adata = ad.AnnData(csr_matrix((len(names), len(var_names))), obs={"n": np.ones(len(names))})
-    adata.obs_names, adata.var_names = names, var_names
+    adata = ad.AnnData(obs=pd.DataFrame(index=names), uns={"clip": {"genes": genes}})
     adata.obsm["X_clip_image"] = image / np.linalg.norm(image, axis=1, keepdims=True)
     adata.obsm["X_clip_gene"] = gene / np.linalg.norm(gene, axis=1, keepdims=True)
     path = run / "embeddings" / f"{section}.h5ad"

@@ -25,6 +25,7 @@ from stainglass.analysis.signals import (
 )
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
+from stainglass.files import write_json
 from stainglass.genes.gene_sets import gene_sets
 from stainglass.genes.normalise import log_normalised
 
@@ -110,6 +111,10 @@ def test_embeddings_that_are_missing_or_of_other_genes(cohort: Cohort, tmp_path:
     with pytest.raises(StainglassError, match="another gene axis"):
         clip_similarity(tmp_path, section, barcodes)
     write_embeddings(tmp_path, cohort, name, list(cohort.axis.ids[:5]))
+    write_json(tmp_path / "clip" / "model" / "clip.json", {"gene_ids": list(cohort.axis.ids[5:9])})
+    with pytest.raises(StainglassError, match="this run's CLIP reads others"):
+        clip_similarity(tmp_path, section, barcodes)
+    write_json(tmp_path / "clip" / "model" / "clip.json", {"gene_ids": list(cohort.axis.ids[:5])})
     with pytest.raises(StainglassError, match="1 spots are missing"):
         clip_similarity(tmp_path, section, [*barcodes, "elsewhere"])
     (tmp_path / "embeddings" / f"{name}.h5ad").write_bytes(b"broken")

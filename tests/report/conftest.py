@@ -1,4 +1,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+for room in ("evaluation", "analysis"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))

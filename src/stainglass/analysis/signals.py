@@ -22,12 +22,13 @@ from stainglass.analysis.recovery import Reader, grouped_correlation, variable_g
 from stainglass.cohort.cohort import Cohort, PreparedSection
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
+from stainglass.files import read_json
 from stainglass.genes.axis import UNMAPPED, GeneAxis
 from stainglass.genes.gene_sets import PROGENY, find_gene_set, gene_sets
 from stainglass.genes.normalise import COUNTS_PER, log_normalised
 from stainglass.genes.table import ensembl_id, gene_id
 
-CLIP = "clip"
+CLIP, CLIP_FACTS = "clip", "clip.json"
 HYPOXIA = "HALLMARK_HYPOXIA"
 
 Look = Callable[[UInt8[np.ndarray, "n h w 3"]], Float32[np.ndarray, "n d"]]
@@ -240,37 +241,43 @@ def clip_vectors(
         raise StainglassError(
             path,
             f"this run has no CLIP embeddings of {section.id}",
-            "Train a CLIP and embed the cohort, or ask for another signal",
+            "Run 'stainglass align' and 'stainglass embed', or ask for another signal",
         )
     try:
         found = ad.read_h5ad(path)
         image, gene = (np.asarray(found.obsm[f"X_clip_{what}"], np.float64) for what in ("image", "gene"))
     except (OSError, KeyError, ValueError) as error:
         raise StainglassError(
-            path, f"not readable as CLIP embeddings ({error})", "Embed the cohort again"
+            path, f"not readable as CLIP embeddings ({error})", "Run 'stainglass embed' again"
         ) from None
-    _refuse_other_genes(found, section, path)
+    _refuse_other_genes(found, section, run, path)
     place = {str(barcode): i for i, barcode in enumerate(found.obs_names)}
     lacking = [barcode for barcode in barcodes if barcode not in place]
     if lacking or image.shape != gene.shape:
         finding = (
             f"{len(lacking)} spots are missing (the first is {lacking[0]})" if lacking else "widths differ"
         )
-        raise StainglassError(path, finding, "Embed the cohort again")
+        raise StainglassError(path, finding, "Run 'stainglass embed' again")
     at = np.array([place[barcode] for barcode in barcodes], dtype=np.int64)
     return image[at], gene[at]
 
 
-def _refuse_other_genes(found: ad.AnnData, section: PreparedSection, path: Path) -> None:
-    """The genes an embedding was made from stand in its ``var_names`` or ``uns["gene_ids"]``, where it tells them."""
-    genes = [str(g) for g in (found.uns.get("gene_ids", ()) if not found.n_vars else found.var_names)]
+def _refuse_other_genes(found: ad.AnnData, section: PreparedSection, run: Path, path: Path) -> None:
+    """The genes an embedding was made from are those of the run's CLIP, and the section measured them."""
+    told = found.uns.get("clip", {}).get("genes", found.var_names)
+    genes = [str(gene) for gene in told]
+    facts = run / "clip" / "model" / CLIP_FACTS
+    own = (
+        [str(gene) for gene in read_json(facts, "CLIP").get("gene_ids", genes)] if facts.is_file() else genes
+    )
     strange = [g for g in genes if (ensembl_id(g) or g) not in section.genes.position]
-    if genes and len(strange) > len(genes) / 2:
-        raise StainglassError(
-            path,
-            f"made on another gene axis ({len(strange)} of its {len(genes)} genes are not of {section.id}, e.g. {strange[0]})",
-            "Embed this cohort with this run's CLIP",
+    if genes != own or len(strange) > len(genes) / 2:
+        why = (
+            f"{len(strange)} of its {len(genes)} genes are not of {section.id}"
+            if genes == own
+            else "this run's CLIP reads others"
         )
+        raise StainglassError(path, f"made on another gene axis ({why})", "Run 'stainglass embed' again")
 
 
 def clip_similarity(

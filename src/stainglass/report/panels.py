@@ -196,7 +196,7 @@ def circles(
 
 def caption_under(figure: Figure, text: str, size: float = 7.6) -> None:
     """A caption below everything, wrapped to the figure's width, its own line breaks kept."""
-    wide = int(figure.get_figwidth() * 72 / (size * 0.53))
+    wide = int(figure.get_figwidth() * 72 / (size * 0.57))
     lines = [part for line in text.split("\n") for part in textwrap.wrap(line, wide)]
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=size, color=SOFT)
 
