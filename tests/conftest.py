@@ -7,31 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
-from stainglass.config import Prepare, Recipe, recipe_from_tree
+from stainglass.config import Prepare
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.training.stages import train_generator
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 torch.set_num_threads(1)
-
-
-def small_recipe(**changes: object) -> Recipe:
-    """A recipe of the least size at which every part is real."""
-    tree: dict[str, object] = {
-        "name": "small",
-        "prepare": {"mpp": 1.0},
-        "windows": {"size_px": 64, "reach_um": 115.0, "max_spots": 4},
-        "genes": {"genes": 60, "width": 32, "tokens": 2},
-        "autoencoder": {"widths": [16, 32], "blocks": [1, 1]},
-        "denoiser": {"widths": [16, 32], "heads_of": 16},
-        "train_autoencoder": {"steps": 4, "batch": 2, "crop_px": 64, "warmup": 1, "log_every": 1},
-        "train_denoiser": {"steps": 4, "batch": 2, "warmup": 1, "log_every": 1},
-        "sampling": {"steps": 3},
-    }
-    return recipe_from_tree({**tree, **changes}, Path("small"))
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,21 @@ class GeneEncoder(_Strict):
     spot_dropout: float = Field(0.1, ge=0, lt=1)
 
 
+class Clip(_Strict):
+    """CLIP of image and genes; its gene trunk is built from the recipe's ``genes``."""
+
+    tower: str = "convnet"
+    """``convnet`` (ours, trained here), ``efficientnet-lite0``, ``timm:MODEL``, or a folder or hub id of a
+    transformers image model; all but the first are frozen and do not judge in the card."""
+    revision: str | None = None
+    widths: tuple[int, ...] = (48, 96, 192)
+    image_px: int = Field(128, ge=32, multiple_of=16)
+    dim: int = Field(128, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    trunk: Literal["fine-tuned", "frozen"] = "fine-tuned"
+    """What the denoiser's training does to the gene trunk it takes from CLIP."""
+
+
 class Denoiser(_Strict):
     """The network that turns noise into latents."""
 
@@ -122,8 +137,26 @@ class AutoencoderLoop(Loop):
     crop_px: int = Field(128, ge=32, multiple_of=32)
 
 
+class AlignLoop(Loop):
+    """Training of CLIP on patches and their spots."""
+
+    chunk: int = Field(32, ge=1)
+    """Pairs whose activations are held at once; the batch may be many times that."""
+    jitter_um: float = Field(12.0, ge=0)
+    """Windows are cut up to this far off their spot."""
+    stain_jitter: float = Field(0.15, ge=0)
+    """Deviation of the factor each colour's optical density is multiplied by."""
+    views: int = Field(8, ge=1)
+    """Looks at each spot that a frozen tower's features are computed for, once."""
+    alike: float = Field(0.95, gt=0, le=1)
+    """Spots of one section whose expression (20 components) has at least this cosine are no negatives."""
+
+
 class DenoiserLoop(Loop):
     """Training of GeneCondNet and the denoiser on crops of the latent rasters."""
+
+    image_share: float = Field(0.0, ge=0, lt=1)
+    """Share of windows told the CLIP embedding of their own picture instead of genes; needs ``clip``."""
 
     null_share: float = Field(0.15, ge=0, lt=1)
     """Share of windows whose whole condition is dropped, for guidance."""
@@ -162,6 +195,16 @@ class Evaluation(_Strict):
     notes: tuple[str, ...] = ()
 
 
+class Analysis(_Strict):
+    """What a run does with its generator after the card."""
+
+    steps: tuple[Literal["figures", "components", "subtypes", "latent"], ...] = ()
+    most: int | None = Field(None, ge=8)
+    """At most this many spots a section, spread evenly; None takes all."""
+    signals: tuple[str, ...] = ()
+    """Genes, gene sets or clip for the figures; by default they are chosen on training tissue."""
+
+
 class Recipe(_Strict):
     """A whole run, from sections to report."""
 
@@ -174,11 +217,14 @@ class Recipe(_Strict):
     windows: Windows = Windows()
     autoencoder: Autoencoder = Autoencoder()
     genes: GeneEncoder = GeneEncoder()
+    clip: Clip | None = None
     denoiser: Denoiser = Denoiser()
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
+    train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
+    analysis: Analysis = Analysis()
 
     data: str = ""
     """A sentence on the data and its terms, for the model card."""

@@ -15,6 +15,7 @@ from stainglass.files import write_json
 from stainglass.progress import console
 
 if TYPE_CHECKING:
+    from stainglass.cohort.cohort import Cohort
     from stainglass.config import Recipe
 
 Sets = Annotated[
@@ -51,6 +52,23 @@ def say_next(line: str) -> None:
 def print_result(path: Path) -> None:
     """The result's path, alone on stdout's last line."""
     print(path, flush=True)
+
+
+def known_sections(cohort: Cohort, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The sections asked for, or all.
+
+    Raises
+    ------
+    StainglassError
+        When one is not of the cohort.
+    """
+    from stainglass.errors import StainglassError
+
+    for name in asked:
+        if name not in cohort.sections:
+            known = ", ".join(cohort.sections)
+            raise StainglassError(cohort.path, f"has no section {name!r}", f"Choose one of {known}")
+    return asked or tuple(cohort.sections)
 
 
 def write_provenance(run: Path, recipe: Recipe, **extra: Any) -> None:

@@ -12,6 +12,7 @@ from stainglass.errors import StainglassError
 from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
+from stainglass.models.clip import TissueCLIP
 from stainglass.models.pipeline import Facts, SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from stainglass.cohort.splits import Split
     from stainglass.config import Recipe
     from stainglass.evaluation.card import Card
+    from stainglass.genes.axis import GeneAxis
 
 TRAIN_WINDOWS = 2000
 
@@ -49,7 +51,11 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
         SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval),
         sampling.batch,
     )
-    return evaluate(held_out, train, other, painter, _settings(cohort, recipe, judged), run / "evaluation")
+    clip = TissueCLIP.load(run / "clip" / "model") if recipe.clip is not None else None
+    settings = _settings(
+        cohort, recipe, judged, None if clip is None or clip.facts is None else clip.facts.tower
+    )
+    return evaluate(held_out, train, other, painter, settings, run / "evaluation", clip)
 
 
 def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: Facts) -> None:
@@ -74,24 +80,40 @@ def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: F
 
 def read_tissue(cohort: Cohort, sections: Sequence[str], facts: Facts, name: str, most: int) -> Tissue:
     """Real patches of sections with all that is measured about them, at most ``most``, spread evenly."""
-    windows = cohort.patches(sections, facts.window_px)
+    return read_patches(
+        cohort, facts.axis, facts.window_px, facts.reach_um, facts.max_spots, sections, name, most
+    )
+
+
+def read_patches(
+    cohort: Cohort,
+    axis: GeneAxis,
+    window_px: int,
+    reach_um: float,
+    max_spots: int,
+    sections: Sequence[str],
+    name: str,
+    most: int,
+) -> Tissue:
+    """`read_tissue` on any gene axis and window."""
+    windows = cohort.patches(sections, window_px)
     if len(windows) > most:
         windows = [windows[i] for i in np.linspace(0, len(windows) - 1, most).round().astype(int)]
     return Tissue(
         name=name,
         windows=tuple(windows),
         pixels=cohort.pixels(windows),
-        counts=cohort.measured(windows, facts.axis),
-        symbols=facts.gene_symbols,
+        counts=cohort.measured(windows, axis),
+        symbols=axis.symbols,
         centres_um_yx=np.stack([w.centre_um_yx(cohort.mpp) for w in windows]),
         sections=tuple(w.section for w in windows),
         patients=tuple(cohort.patients[w.section] for w in windows),
-        conditions=cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots),
+        conditions=cohort.conditions(windows, axis, reach_um, max_spots),
         cell_types=cohort.cell_types(windows),
     )
 
 
-def _settings(cohort: Cohort, recipe: Recipe, judged: str) -> EvaluationSettings:
+def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) -> EvaluationSettings:
     evaluation, loop, split = recipe.evaluation, recipe.train_denoiser, cohort.split(recipe.split.name)
     shared = {cohort.patients[name] for name in split.part(judged)} & set(split.shared_patients)
     notes = list(evaluation.notes)
@@ -117,6 +139,8 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str) -> EvaluationSettings
         bootstrap=evaluation.bootstrap,
         recovery_genes=evaluation.recovery_genes,
         primary=evaluation.primary,
+        took_part_in_training=() if tower is None else (tower,),
+        tells_images=recipe.clip is not None and recipe.train_denoiser.image_share > 0,
         notes=tuple(notes),
         choice_seed=recipe.seed,
     )

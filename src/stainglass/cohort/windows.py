@@ -65,6 +65,8 @@ class Conditions:
         Names of the spots, one tuple a window, for provenance.
     measured
         Which genes the window's section measured at all, bool (N, G); None: every one.
+    images
+        CLIP embedding of a picture the window shall show, float32 (N, D), zeros where none is told; None: nowhere.
     """
 
     counts: Float32[np.ndarray, "n s g"]
@@ -73,6 +75,7 @@ class Conditions:
     present: Bool[np.ndarray, "n s"]
     barcodes: tuple[tuple[str, ...], ...]
     measured: Bool[np.ndarray, "n g"] | None = None
+    images: Float32[np.ndarray, "n d"] | None = None
 
     def __len__(self) -> int:
         return len(self.present)
@@ -87,6 +90,7 @@ class Conditions:
             self.present[at],
             tuple(self.barcodes[int(i)] for i in at),
             None if self.measured is None else self.measured[at],
+            None if self.images is None else self.images[at],
         )
 
     def null(self) -> Conditions:
@@ -98,6 +102,10 @@ class Conditions:
             np.zeros_like(self.present),
             tuple(() for _ in self.barcodes),
         )
+
+    def told_images(self, images: Float32[np.ndarray, "n d"]) -> Conditions:
+        """The same windows, told embeddings of pictures and no genes."""
+        return replace(self.null(), images=images.astype(np.float32))
 
     def with_counts_everywhere(self, counts: Float32[np.ndarray, "n g"], name: str) -> Conditions:
         """Every present spot of window i is given ``counts[i]``: the *bulk* control."""

@@ -18,7 +18,9 @@ SUBJECTS = (
     "floor",
     "reconstruction",
     "generated",
+    "from_image",
     "retrieval",
+    "same_class",
     "bulk",
     "shuffled",
     "unconditional",
@@ -35,6 +37,8 @@ METRICS = (
     *("kid", "fd", "fid", "precision", "recall", "density", "coverage"),
     *("nuclei_density", "nuclei_density_gain", "nuclei_area", "nuclei_area_gain"),
     *("optical_density", "optical_density_gain", "nuclei_density_ratio", "nearest_train", "copy_rate"),
+    *(f"clip_{partner}{kind}" for partner in ("gene", "real") for kind in ("", "_mismatched", "_gap")),
+    *(f"recall_at_{k}_{way}" for way in ("image_to_gene", "gene_to_image") for k in (1, 5, 10)),
 )
 """Every metric; see `Row.metric`."""
 
@@ -48,7 +52,9 @@ class Row(BaseModel):
         ``kid``, ``fd``, ``fid``, ``precision``, ``recall``, ``density``, ``coverage``, ``ssim``, ``lpips``,
         ``cosine``, ``recovery``, ``recovery_share``, ``cell_types``, ``nuclei_density``, ``nuclei_area``,
         ``optical_density``, ``nuclei_density_ratio``, ``nearest_train``, ``copy_rate``; with ``_gain`` behind
-        it, the paired advantage of the generated windows over the subject (positive: generated is better).
+        it, the paired advantage of the generated windows over the subject (positive: generated is better);
+        ``clip_gene`` and ``clip_real`` (cosine of the picture with the genes, with the real window), ``…_mismatched``,
+        ``…_gap``, and ``recall_at_K_image_to_gene`` / ``…_gene_to_image``.
     features
         The judging network, None where no network judges.
     on

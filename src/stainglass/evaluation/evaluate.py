@@ -9,6 +9,7 @@ import pandas as pd
 
 from stainglass.analysis.nuclei import LOOKS, NucleusReader
 from stainglass.errors import StainglassError
+from stainglass.evaluation.alignment import alignment_rows
 from stainglass.evaluation.card import METRICS, Answer, Card, JudgeRecord, Row
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.lpips import Lpips
@@ -20,6 +21,7 @@ from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.evaluation.stage import Stage, equal_n, set_stage
 from stainglass.evaluation.tissue import Painter, Tissue, require_same_axis
 from stainglass.files import atomic_path
+from stainglass.models.clip import TissueCLIP
 
 OTHER_PATIENT = "other_patient"
 
@@ -31,6 +33,7 @@ def evaluate(
     painter: Painter,
     settings: EvaluationSettings,
     out: Path,
+    clip: TissueCLIP | None = None,
 ) -> Card:
     """Judge a painter on held-out windows, with every control beside every figure.
 
@@ -49,6 +52,8 @@ def evaluate(
         How.
     out
         Folder for ``card.json``, ``windows.parquet``, ``genes.parquet`` and ``pictures.npz``.
+    clip
+        The run's CLIP where it has one: its cosines and recall stand on the card too.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def evaluate(
     train = train.take(train.chosen(settings.train_max, np.random.default_rng(settings.choice_seed)))
     train_features = judge_features(judges, train.pixels, "real training windows")
     nuclei = NucleusReader.fit(train.pixels, settings.mpp)
-    measurer = Measurer(judges, lpips, nuclei, train_features)
+    measurer = Measurer(judges, lpips, nuclei, train_features, clip)
     targets = fit_targets(train, train_features, settings.recovery_genes)
     pictures = Pictures(train.pixels, judges[0].name)
 
@@ -80,8 +85,10 @@ def evaluate(
             set_stage(OTHER_PATIENT, other, train, None, painter, measurer, settings, n, pictures, False)
         )
     rows = [found for stage in stages for found in _rows(stage, targets, lpips_absent)]
+    if clip is not None:
+        rows += [found for stage in stages for found in alignment_rows(stage, clip, train)]
     rows += _absent_judges(records, settings, n)
-    answers = tuple(answer(stage, rows, judges[0].name) for stage in stages)
+    answers = tuple(answer(stage, rows, judges[0].name, primary) for stage in stages)
     card = _card(primary, held_out, other, settings, n, records, rows, answers, stages)
 
     out.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from stainglass.evaluation.pairs import cosine, lpips, ssim
 from stainglass.evaluation.resampling import Resampling
 from stainglass.evaluation.settings import Judge
 from stainglass.evaluation.tissue import Tissue
+from stainglass.models.clip import TissueCLIP
 from stainglass.progress import progress_bar
 
 Features = Mapping[str, NDArray[np.float32]]
@@ -39,6 +40,8 @@ class Measured:
         (N, 3): see `stainglass.analysis.nuclei.LOOKS`.
     nearest, neighbour
         (N,): distance to, and index of, the nearest training window for the first judge.
+    clip
+        (N, D) unit vectors in the run's CLIP, where it has one.
     """
 
     features: Features
@@ -46,6 +49,7 @@ class Measured:
     looks: Float64[np.ndarray, "n 3"]
     nearest: Float64[np.ndarray, n]
     neighbour: Int64[np.ndarray, n]
+    clip: Float32[np.ndarray, "n d"] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,15 @@ class Measurer:
     ----------
     train
         Features of the real training windows, by judge.
+    clip
+        The run's CLIP, or None; it is examined, it does not judge.
     """
 
     judges: tuple[Judge, ...]
     lpips: Lpips | None
     nuclei: NucleusReader
     train: Features
+    clip: TissueCLIP | None = None
 
     def features(
         self, pixels: UInt8[np.ndarray, "n h w 3"], title: str
@@ -123,7 +130,8 @@ class Measurer:
             pairs["cosine", name] = cosine(found, real_features[name], self.train[name].mean(0))
         first = self.judges[0].name
         nearest, neighbour = nearest_training(features[first], self.train[first])
-        return Measured(features, pairs, self.nuclei.read(pixels), nearest, neighbour)
+        seen = None if self.clip is None else self.clip.embed_images(pixels)
+        return Measured(features, pairs, self.nuclei.read(pixels), nearest, neighbour, seen)
 
 
 def judge_features(

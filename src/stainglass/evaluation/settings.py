@@ -47,6 +47,8 @@ class EvaluationSettings:
         Names known to `stainglass.evaluation.features.build_judges`, or judges themselves. The first leads.
     took_part_in_training
         Names of networks the generator was trained on; they never judge.
+    tells_images
+        Whether the generator may be told CLIP embeddings of pictures.
     lpips_weights, inception_weights
         Files with weights; None or absent leaves their rows undefined, with the reason.
     derange_um
@@ -74,6 +76,7 @@ class EvaluationSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     judges: tuple[str | Judge, ...] = ("EfficientNet-Lite0", "LPIPS-AlexNet", "Inception-2015")
     took_part_in_training: tuple[str, ...] = ()
+    tells_images: bool = False
     lpips_weights: Path | None = None
     inception_weights: Path | None = None
     derange_um: float = 1000.0

@@ -13,7 +13,7 @@ from stainglass.evaluation.measure import Features, Measured, Measurer, Subject
 from stainglass.evaluation.pictures import Pictures
 from stainglass.evaluation.resampling import Resampling, derange_as_far_as_possible
 from stainglass.evaluation.settings import EvaluationSettings
-from stainglass.evaluation.subjects import Plan, painted_plans, real_plans
+from stainglass.evaluation.subjects import Plan, image_plan, painted_plans, real_plans
 from stainglass.evaluation.tissue import Painter, Tissue
 
 LEAST_WINDOWS = 8
@@ -35,6 +35,8 @@ class Stage:
         Measured subjects by name, absent ones too.
     pool
         Features of the judged windows and, where there are more, of as many others: the floor's halves.
+    partners
+        Noise seed → the derangement behind its shuffled conditions.
     notes
         What had to be bent.
     """
@@ -44,6 +46,7 @@ class Stage:
     resampling: Resampling
     subjects: dict[str, Subject]
     pool: Features
+    partners: dict[int, NDArray[np.int64]]
     notes: tuple[str, ...]
 
 
@@ -97,6 +100,8 @@ def set_stage(
 
     deranged, distance = _derangements(real, settings, rng)
     plans = painted_plans(real, whole, painter, deranged, distance)
+    if measurer.clip is not None and settings.tells_images:
+        plans.append(image_plan(real, painter, measurer.clip))
     if with_real_subjects:
         sample = train.take(train.chosen(n, rng))
         beside = other.take(other.chosen(n, rng)) if other is not None else None
@@ -109,7 +114,7 @@ def set_stage(
             plan, real, features, resampling, measurer, settings, rng, pictures, split
         )
     notes = () if distance == settings.derange_um else (_short_of(split, distance, settings.derange_um),)
-    return Stage(split, real, resampling, subjects, pool, notes)
+    return Stage(split, real, resampling, subjects, pool, deranged, notes)
 
 
 def _short_of(split: str, distance: float, asked: float) -> str:
@@ -140,7 +145,7 @@ def _floor(
         real.pixels[deranged], real.pixels, features, "floor", {k: f[deranged] for k, f in features.items()}
     )
     own = measurer.measure(real.pixels, real.pixels, features, "floor", features)
-    floor = Measured(features, swapped.pairs, own.looks, own.nearest, own.neighbour)
+    floor = Measured(features, swapped.pairs, own.looks, own.nearest, own.neighbour, own.clip)
     return Subject("floor", "real windows of this tissue", (floor,), (), real, resampling, aligned=True)
 
 

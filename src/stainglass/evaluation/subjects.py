@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stainglass.evaluation.tissue import Painter, Tissue
 from stainglass.genes.normalise import log_normalised
+from stainglass.models.clip import TissueCLIP
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,17 @@ def painted_plans(
             True,
         ),
     ]
+
+
+def image_plan(real: Tissue, painter: Painter, clip: TissueCLIP) -> Plan:
+    """The other reading of "reconstruct": each window painted again from CLIP's embedding of its own picture."""
+    told = real.conditions.told_images(clip.embed_images(real.pixels))
+    return Plan(
+        "from_image",
+        "same windows and noise, told CLIP's embedding of the real window and no genes",
+        lambda seed: painter.paint(real.windows, told, seed),
+        True,
+    )
 
 
 def real_plans(

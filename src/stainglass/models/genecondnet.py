@@ -27,17 +27,25 @@ class ConditionTensors:
     diameters_um: Float[Tensor, "b s"]
     present: Bool[Tensor, "b s"]
     measured: Bool[Tensor, "b g"] | None = None
+    images: Float[Tensor, "b d"] | None = None
 
     @classmethod
     def of(cls, conditions: Conditions, device: torch.device | str = "cpu") -> ConditionTensors:
         """Move numpy conditions to a device."""
-        measured = conditions.measured
+        measured, images = conditions.measured, conditions.images
         return cls(
             torch.from_numpy(conditions.counts).to(device),
             torch.from_numpy(conditions.offsets_um_yx).to(device),
             torch.from_numpy(conditions.diameters_um).to(device),
             torch.from_numpy(conditions.present).to(device),
             None if measured is None else torch.from_numpy(measured).to(device),
+            None if images is None else torch.from_numpy(images).to(device),
+        )
+
+    def null(self) -> ConditionTensors:
+        """The same number of windows, told nothing."""
+        return ConditionTensors(
+            self.counts, self.offsets_um_yx, self.diameters_um, torch.zeros_like(self.present), self.measured
         )
 
 
@@ -72,6 +80,8 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         Genes of a set.
     reach_um
         Scale of the offset embedding: the distance up to which spots condition a window.
+    image_dim
+        Length of the CLIP embedding of a picture that may be told instead of, or beside, genes; 0: none may.
     """
 
     config_name = "config.json"
@@ -85,6 +95,7 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         tokens: int = 4,
         top_k: int = 50,
         reach_um: float = 150.0,
+        image_dim: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = GeneEncoder(genes, input, width, tokens, top_k)
@@ -96,6 +107,7 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         self.token_norm = nn.LayerNorm(width)
         self.null_tokens = nn.Parameter(torch.randn(tokens, width))
         self.null_pooled = nn.Parameter(torch.zeros(width))
+        self.image = nn.Linear(image_dim, (tokens + 1) * width) if image_dim else None
 
     def forward(self, c: ConditionTensors) -> Embedded:
         """Embed a batch of conditions."""
@@ -107,14 +119,33 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         weight = self.weigh(place).squeeze(-1).float().masked_fill(~c.present, -1e9).softmax(-1)
         pooled = self.pool((weight[..., None] * vectors.unflatten(0, (b, s))).sum(1))
         told = c.present.any(-1)
-        tokens = torch.where(told[:, None, None, None], tokens, self._null(s))
-        mask = torch.where(told[:, None], c.present, torch.arange(s, device=told.device) == 0)
-        m = tokens.shape[2]
+        pooled = torch.where(told[:, None], pooled, 0)
+        mask = c.present
+        if self.image is not None:
+            shown, from_image, vector = self._image(c, tokens)
+            tokens, mask = torch.cat([tokens, from_image], 1), torch.cat([mask, shown[:, None]], 1)
+            pooled, told = pooled + vector, told | shown
+        groups, m = tokens.shape[1:3]
+        tokens = torch.where(told[:, None, None, None], tokens, self._null(groups))
+        mask = torch.where(told[:, None], mask, torch.arange(groups, device=told.device) == 0)
         return Embedded(
             tokens.flatten(1, 2),
             mask.repeat_interleave(m, 1),
             torch.where(told[:, None], pooled, self.null_pooled.to(pooled.dtype)),
         )
+
+    def _image(
+        self, c: ConditionTensors, like: Float[Tensor, "b s m w"]
+    ) -> tuple[Bool[Tensor, b], Float[Tensor, "b 1 m w"], Float[Tensor, "b w"]]:
+        """Which windows are told a picture, its tokens, and its share of the pooled vector."""
+        assert self.image is not None
+        b, _, m, w = like.shape
+        if c.images is None:
+            nothing = like.new_zeros(b, 1, m, w)
+            return torch.zeros(b, dtype=torch.bool, device=like.device), nothing, nothing[:, 0, 0]
+        shown = (c.images != 0).any(-1)
+        found = self.image(c.images).unflatten(-1, (m + 1, w)) * shown[:, None, None]
+        return shown, self.token_norm(found[:, None, :m]), found[:, m]
 
     def _null(self, spots: int) -> Float[Tensor, "1 s m w"]:
         """Null tokens in the first slot; the other slots are masked."""

@@ -218,7 +218,7 @@ class TissuePipeline(DiffusionPipeline):
     ) -> Float[Tensor, "b c h w"]:
         """Latents as the autoencoder decodes them."""
         told = self.embed(conditions)
-        null = self.embed(_without_spots(conditions)) if settings.guidance != 1.0 else None
+        null = self.embed(conditions.null()) if settings.guidance != 1.0 else None
 
         def velocity(x: Tensor, t: float) -> Tensor:
             level = torch.full((len(x),), t, device=x.device)
@@ -237,12 +237,6 @@ class TissuePipeline(DiffusionPipeline):
         return decode_latents(
             self.autoencoder, encode_pixels(self.autoencoder, pixels_to_input(pixels).to(self.device))
         )
-
-
-def _without_spots(c: ConditionTensors) -> ConditionTensors:
-    return ConditionTensors(
-        c.counts, c.offsets_um_yx, c.diameters_um, torch.zeros_like(c.present), c.measured
-    )
 
 
 def read_facts(folder: Path) -> Facts:

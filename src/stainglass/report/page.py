@@ -13,14 +13,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from stainglass.evaluation.card import Answer, Card
+from stainglass.evaluation.recovery_rows import RULES
 from stainglass.files import atomic_path
 from stainglass.report.figures import recovery_bars, training_curves
 from stainglass.report.gallery import galleries
 from stainglass.report.images import picture_file, scale_bar_um
 from stainglass.report.run_folder import RunFolder
 from stainglass.report.table import COLUMNS, card_table, columns, short
-from stainglass.report.words import SUBJECTS
+from stainglass.report.words import METRICS, SUBJECTS
 
+RECOVERY_LABEL = "gene recovery: mean Pearson r, measured against read from the picture"
 BARS = ("floor", "generated", "retrieval", "bulk", "shuffled", "unconditional")
 MOST_PROOFS, MOST_PREVIEWS, MOST_GENES = 12, 4, 12
 
@@ -103,9 +105,10 @@ def _split(card: Card, answer: Answer) -> SplitPart:
         None: ("unknown", "Not measured."),
     }[answer.holds]
     judge = card.judges[0].name if card.judges else None
-    rows = {name: row for name in BARS if (row := card.find("recovery", name, answer.split)) is not None}
-    label = "gene recovery: mean Pearson r, measured against read from the picture"
-    bars = recovery_bars(rows, label, f"gene recovery, {answer.split}")
+    shown = _shown_metric(card)
+    rows = {name: row for name in BARS if (row := card.find(shown, name, answer.split)) is not None}
+    label = METRICS[shown].title if shown != "recovery" else RECOVERY_LABEL
+    bars = recovery_bars(rows, label, f"{METRICS[shown].title}, {answer.split}")
     return SplitPart(
         split=answer.split,
         title=_split_title(card, answer.split),
@@ -117,6 +120,11 @@ def _split(card: Card, answer: Answer) -> SplitPart:
         columns=columns(card, answer.split),
         table=card_table(card, answer.split),
     )
+
+
+def _shown_metric(card: Card) -> str:
+    """The metric behind the answer, as a figure of each subject."""
+    return card.primary.removesuffix("_gain") if card.primary in RULES else "recovery"
 
 
 def _split_title(card: Card, split: str) -> str:

@@ -11,15 +11,17 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.windows import gather_conditions
+from stainglass.cohort.cohort import Cohort, PreparedSection
+from stainglass.cohort.windows import Window, gather_conditions
 from stainglass.config import DenoiserLoop, GeneEncoder
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import decode_latents
+from stainglass.models.clip import TissueCLIP
 from stainglass.models.denoiser import predict_velocity
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
 from stainglass.models.solver import integrate
-from stainglass.models.turns import Frequency, turn_latents, turn_offsets
+from stainglass.models.turns import Frequency, turn_latents, turn_offsets, turn_plane
+from stainglass.training.corrupt import corrupted
 from stainglass.training.crops import Places, hold_in_memory
 from stainglass.training.loop import Batch, Objective, rng_of
 
@@ -63,7 +65,9 @@ class LatentCrops:
         size_px: int,
         reach_um: float,
         max_spots: int,
+        clip: TissueCLIP | None = None,
     ) -> None:
+        self.clip = clip if loop.image_share > 0 else None
         self.places = Places(cohort, sections, size_px)
         self.space, self.genes, self.loop = space, genes, loop
         self.reach_um, self.max_spots = reach_um, max_spots
@@ -95,32 +99,36 @@ class LatentCrops:
         )
         z = self._latents(section.latents(self.space.rasters[turn % len(self.space.rasters)], window), turn)
         null = rng.random() < self.loop.null_share
+        image = self._image(section, window, turn, rng, null)
+        no_genes = null or (image is not None and image.any())
         return {
             "z": z,
             "noise": rng.standard_normal(z.shape, dtype=np.float32),
             # Logit-normal levels (Esser et al. 2024): most weight where the picture is decided.
             "t": np.asarray(1 / (1 + np.exp(-rng.standard_normal())), dtype=np.float32),
-            "counts": self._corrupted(told.counts[0], rng),
+            "counts": corrupted(told.counts[0], self.genes, rng),
             "offsets_um_yx": turn_offsets(torch.from_numpy(told.offsets_um_yx[0]), turn).numpy(),
             "diameters_um": told.diameters_um[0],
-            "present": self._present(told.present[0], rng) & (not null),
+            "present": self._present(told.present[0], rng) & (not no_genes),
             "measured": self.measured[which],
+            **({} if image is None else {"images": image}),
         }
+
+    def _image(
+        self, section: PreparedSection, window: Window, turn: int, rng: np.random.Generator, null: bool
+    ) -> Float32[np.ndarray, d] | None:
+        """CLIP's embedding of the picture itself, told instead of genes; None when this run tells no pictures."""
+        if self.clip is None:
+            return None
+        if null or rng.random() >= self.loop.image_share:
+            return np.zeros(self.clip.config.dim, np.float32)
+        pixels = torch.from_numpy(section.pixels(window)).movedim(-1, 0)
+        turned = turn_plane(pixels, turn).movedim(0, -1).contiguous().numpy()
+        return self.clip.embed_images(turned[None])[0]
 
     def _latents(self, raw: np.ndarray, turn: int) -> Float32[np.ndarray, "c h w"]:
         z = turn_latents(torch.from_numpy(raw.astype(np.float32)), turn, self.space.frequencies).numpy()
         return np.ascontiguousarray((z - self.space.mean[:, None, None]) / self.space.std[:, None, None])
-
-    def _corrupted(
-        self, counts: Float32[np.ndarray, "s g"], rng: np.random.Generator
-    ) -> Float32[np.ndarray, "s g"]:
-        """Binomial thinning (patients differ in depth 15-fold) and dropout of genes."""
-        if self.genes.thinning > 0:
-            kept = 1 - self.genes.thinning * rng.random((len(counts), 1))
-            counts = rng.binomial(counts.astype(np.int64), kept).astype(np.float32)
-        if self.genes.gene_dropout > 0:
-            counts = counts * (rng.random(counts.shape[1]) >= self.genes.gene_dropout)
-        return counts.astype(np.float32)
 
     def _present(self, present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Drop whole spots, never the last one."""
@@ -131,8 +139,9 @@ class LatentCrops:
 def conditions_of(batch: Batch) -> ConditionTensors:
     """The condition part of a batch."""
     return ConditionTensors(
-        batch["counts"], batch["offsets_um_yx"], batch["diameters_um"], batch["present"], batch["measured"]
-    )
+        batch["counts"], batch["offsets_um_yx"], batch["diameters_um"], batch["present"], batch["measured"],
+        batch.get("images"),
+    )  # fmt: skip
 
 
 class Denoise(Objective):

@@ -205,7 +205,7 @@ def _precision(wanted: str) -> str:
 
 def _cpu_has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; emulation would be slower than fp32."""
-    told = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 cannot tell
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 cannot tell
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 

@@ -18,10 +18,14 @@ from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
+from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
+from stainglass.models.clip import ClipFacts, TissueCLIP
 from stainglass.models.denoiser import make_denoiser
 from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.pipeline import FACTS_FILE, Facts, TissuePipeline
 from stainglass.models.solver import make_scheduler
+from stainglass.models.towers import CONVNET, load_tower
+from stainglass.training.align import Align, Pairs
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
@@ -77,6 +81,43 @@ def latent_space(cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any)
     return LatentSpace(autoencoder, rasters, mean, std)
 
 
+def train_clip(
+    cohort: Cohort, split: Split, recipe: Recipe, folder: Path, on_preview: OnPreview = None
+) -> TissueCLIP | None:
+    """Train the run's CLIP, or None when the recipe has none.
+
+    Parameters
+    ----------
+    folder
+        ``clip/`` of the run; the result lies in ``model/``. A finished one is loaded.
+    """
+    if recipe.clip is None:
+        return None
+    if (folder / "model" / CLIP_FACTS).is_file():
+        return TissueCLIP.load(folder / "model")
+    settings, genes, loop, size = recipe.clip, recipe.genes, recipe.train_clip, recipe.windows.size_px
+    axis = variable_genes(cohort, split.train, genes.genes)
+    pairs = Pairs(cohort, split.train, axis, genes, loop, size)
+    frozen = None if settings.tower == CONVNET else load_tower(settings.tower, settings.revision)
+    features = pairs.use_features(frozen, folder) if frozen is not None else None
+    torch.manual_seed(loop.seed)
+    clip = TissueCLIP(
+        len(axis), genes.input, genes.width, genes.tokens, genes.top_k, settings.tower, settings.revision,
+        0 if features is None else features.shape[1], settings.widths, settings.image_px, settings.dim, settings.dropout,
+    )  # fmt: skip
+    if features is not None:
+        clip.fit_tower(features)
+    clip.encoder.fit(torch.from_numpy(np.concatenate(pairs.counts)))
+    trained = train(Align(clip, loop), pairs, loop, folder, "aligning image and genes", on_preview)
+    assert isinstance(trained, Align)
+    trained.clip.facts = ClipFacts(
+        axis.ids, axis.symbols, cohort.mpp, size, split.train,
+        tuple(sorted({cohort.patients[name] for name in split.train})), None if frozen is None else frozen.name,
+    )  # fmt: skip
+    trained.clip.save(folder / "model")
+    return TissueCLIP.load(folder / "model")
+
+
 def train_denoiser(
     cohort: Cohort,
     split: Split,
@@ -84,21 +125,32 @@ def train_denoiser(
     space: LatentSpace,
     folder: Path,
     on_preview: OnPreview = None,
+    clip: TissueCLIP | None = None,
 ) -> tuple[Denoise, GeneAxis]:
-    """Train GeneCondNet and the denoiser together, from the latent rasters of the training sections."""
+    """Train GeneCondNet and the denoiser together, from the latent rasters of the training sections.
+
+    With a CLIP, GeneCondNet begins with its gene trunk, and windows may be told its embedding of their picture.
+    """
     axis = variable_genes(cohort, split.train, recipe.genes.genes)
     windows, genes, loop = recipe.windows, recipe.genes, recipe.train_denoiser
     torch.manual_seed(loop.seed)
-    condnet = GeneCondNet(len(axis), genes.input, genes.width, genes.tokens, genes.top_k, windows.reach_um)
-    spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in split.train])
-    condnet.encoder.fit(torch.from_numpy(spots))
+    image_dim = clip.config.dim if clip is not None and loop.image_share > 0 else 0
+    condnet = GeneCondNet(
+        len(axis), genes.input, genes.width, genes.tokens, genes.top_k, windows.reach_um, image_dim
+    )
+    if clip is not None:
+        condnet.encoder.load_state_dict(clip.encoder.state_dict())
+        condnet.encoder.requires_grad_(recipe.clip is None or recipe.clip.trunk == "fine-tuned")
+    else:
+        spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in split.train])
+        condnet.encoder.fit(torch.from_numpy(spots))
     channels, side = len(space.mean), windows.size_px // LATENT_STEP_PX
     denoiser = make_denoiser(recipe.denoiser, channels, side, genes.width)
     if not torch.cuda.is_available():
         denoiser = denoiser.to(memory_format=torch.channels_last)
     examples = LatentCrops(
         cohort, split.train, axis, space, genes, loop,
-        size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots,
+        size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, clip=clip,
     )  # fmt: skip
     # The preview shows windows drawn beyond the end of the run, so none of them is an example of it.
     first = loop.steps * loop.batch * loop.accumulate * 1000
@@ -134,6 +186,7 @@ def train_generator(
             run, "training over several processes is not possible yet", "Start one process; it uses one GPU"
         )
     timing = run / "timing.json"
+    clip = _timed(timing, "clip", lambda: train_clip(cohort, split, recipe, run / "clip", on_preview))
     autoencoder = _timed(
         timing,
         "autoencoder",
@@ -141,7 +194,9 @@ def train_generator(
     )
     space = _timed(timing, "encode", lambda: latent_space(cohort, split, recipe, autoencoder))
     trained, axis = _timed(
-        timing, "denoiser", lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview)
+        timing,
+        "denoiser",
+        lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview, clip),
     )
     seconds = read_json(timing, "timing")
     pipeline = TissuePipeline(
