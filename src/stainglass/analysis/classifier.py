@@ -207,7 +207,10 @@ def cross_validate(
     for number in range(len(folds.near)):
         own, others = predicted & (folds.fold == number), predicted & (folds.fold != number)
         if own.any() and others.any():
-            cooled[own] = _at_temperature(raw[own], _temperature(raw[others], labels[others]))
+            # A class the fold had not seen keeps no chance at any temperature.
+            cooled[own] = np.where(
+                raw[own] > 0, _at_temperature(raw[own], _temperature(raw[others], labels[others])), 0.0
+            )
     temperature = _temperature(raw[predicted], labels[predicted]) if predicted.any() else 1.0
     whole = PictureClassifier.fit(features, labels, classes, temperature)
     return CrossValidated(whole, cooled, tuple(notes))
@@ -243,11 +246,10 @@ def macro_f1(truth: Int64[np.ndarray, n], called: Int64[np.ndarray, n]) -> float
     """Mean F1 of the classes that the truth holds; NaN without spots."""
     if not len(truth):
         return float("nan")
-    scores = []
-    for k in np.unique(truth):
-        hit = ((truth == k) & (called == k)).sum()
-        scores.append(2 * hit / ((truth == k).sum() + (called == k).sum()))
-    return float(np.mean(scores))
+    matrix = confusion(truth, called, int(max(truth.max(), called.max())) + 1)
+    held = matrix.sum(axis=1)
+    scores = 2 * np.diag(matrix) / np.maximum(held + matrix.sum(axis=0), 1)
+    return float(scores[held > 0].mean())
 
 
 def auroc(member: NDArray[np.bool_], score: Float64[np.ndarray, n]) -> float:

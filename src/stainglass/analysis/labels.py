@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stainglass.analysis.polygons import area_of, contains, full_resolution_mpp, read_geojson
 from stainglass.cohort.cohort import Cohort, PreparedSection
 from stainglass.errors import StainglassError
 
 TABLES, REGIONS = (".tsv", ".csv", ".txt"), (".geojson", ".json")
+SAME_PICTURE = 0.02
+"""A stretch of less than 2 % in every direction is rounding, not another picture."""
 NO_LABEL = frozenset(
     {"", "nan", "na", "none", "undetermined", "unlabeled", "unlabelled", "ignore*", "unassigned"}
 )
@@ -137,7 +140,7 @@ def _of_table(path: Path, section: PreparedSection) -> tuple[pd.Series[str] | No
         )
     told = [] if matched.all() else [f"{int((~matched).sum())} of {len(table)} labels match no spot"]
     if {"pixel_x", "pixel_y"} <= set(table.columns):
-        _check_places(path, section, table[matched], row[matched])
+        told += _check_places(path, section, table[matched], row[matched])
     labels = pd.Series(
         table["label"].to_numpy()[matched], index=pd.Index(np.array(barcodes)[matched]), dtype=str
     )
@@ -160,20 +163,44 @@ def _barcodes(table: pd.DataFrame, path: Path) -> list[str]:
     return [f"{x:.0f}x{y:.0f}" for x, y in places.round()]
 
 
-def _check_places(path: Path, section: PreparedSection, table: pd.DataFrame, row: np.ndarray) -> None:
-    """Positions in px, where the table has them, must be those of the spots: array positions alone match anywhere."""
+def _check_places(
+    path: Path, section: PreparedSection, table: pd.DataFrame, row: NDArray[np.integer]
+) -> list[str]:
+    """Positions in px, where the table has them, must follow from those of the spots: array positions match anywhere.
+
+    HER2ST's own labels were drawn on a smaller, mirrored picture, so any affine map is followed and told; on the same
+    picture (a map without turn, mirror or stretch) the positions must coincide.
+    """
     stated = table[["pixel_x", "pixel_y"]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     known = np.asarray(section.spots.obsm["spatial"], np.float64)[row]
-    mpp = full_resolution_mpp(section)
-    away_um = np.hypot(*(stated - known).T) * mpp
-    limit = section.spots.obs["diameter_um"].to_numpy(np.float64)[row]
+    finite = np.isfinite(stated).all(axis=1)
+    stated, known, limit = (
+        stated[finite],
+        known[finite],
+        section.spots.obs["diameter_um"].to_numpy()[row][finite],
+    )
+    if not len(stated):
+        return []
+    design = np.column_stack([stated - stated.mean(axis=0), np.ones(len(stated))])
+    plane = len(stated) > 3 and np.linalg.matrix_rank(design) == 3
+    solution = (
+        np.linalg.lstsq(design, known, rcond=None)[0] if plane else np.vstack([np.eye(2), known.mean(axis=0)])
+    )
+    same_picture = bool(np.abs(solution[:2] - np.eye(2)).max() < SAME_PICTURE)
+    expected = stated if same_picture else design @ solution
+    away_um = np.hypot(*(expected - known).T) * full_resolution_mpp(section)
     far = int((away_um > limit).sum())
-    if far > len(row) / 2:
+    if far > len(known) / 2:
         raise StainglassError(
             path,
-            f"{far} of its {len(row)} labels lie {np.nanmedian(away_um):.0f} µm (median) from the spots they are named after",
+            f"{far} of its {len(known)} labels lie {np.median(away_um):.0f} µm (median) from the spots they are named after",
             f"Check that the labels are of section {section.id} and of its full-resolution slide",
         )
+    if same_picture:
+        return []
+    mirrored = ", mirrored" if np.linalg.det(solution[:2]) < 0 else ""
+    scale = float(np.sqrt(abs(np.linalg.det(solution[:2]))))
+    return [f"its pixels are of another picture ({1 / scale:.2f} ×{mirrored}); joined by array position"]
 
 
 def _of_regions(path: Path, section: PreparedSection) -> tuple[pd.Series[str], list[str]]:

@@ -11,14 +11,15 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from skimage.filters import threshold_otsu
+from skimage.morphology import remove_small_holes
 
 from stainglass.analysis.polygons import Polygon, polygons_of_mask
 
 REACH = 1.5
 """Spots within this many pitches are neighbours: six on a hexagonal lattice, eight on a square one."""
-COVER, AMID = 0.56, 0.95
-"""Tissue belongs to its nearest spot when that is within ``COVER`` pitches (a disc as large as a cell of a square
-lattice), or when three spots are within ``AMID``: the corners of the cells inside the array."""
+COVER = 0.56
+"""Tissue within this many pitches belongs to its nearest spot: a disc as large as a cell of a square lattice. The gaps
+between four discs, smaller than half a cell, are filled; the place of a spot that is missing stays a hole."""
 CELLS = 16
 """Cells of a map along one pitch."""
 
@@ -129,9 +130,11 @@ class SpotMap:
         shape = np.ceil((high - low) / cell).astype(int)
         y, x = np.mgrid[: shape[0], : shape[1]]
         points = (np.stack([y.ravel(), x.ravel()], axis=1) + 0.5) * cell + low
-        distance, nearest = cKDTree(centres_um_yx).query(points, k=[1, 3])  # absent ones are infinitely far
-        covered = (distance[:, 0] <= COVER * pitch) | (distance[:, 1] <= AMID * pitch)
-        spot = np.where(covered, nearest[:, 0], -1).reshape(tuple(shape))
+        distance, nearest = cKDTree(centres_um_yx).query(points)
+        covered = remove_small_holes(
+            (distance <= COVER * pitch).reshape(tuple(shape)), max_size=CELLS**2 // 2
+        )
+        spot = np.where(covered, nearest.reshape(tuple(shape)), -1)
         return cls(spot.astype(np.int64), (float(low[0]), float(low[1])), float(cell))
 
     def mask(self, members: Bool[np.ndarray, n]) -> Bool[np.ndarray, "h w"]:

@@ -1,0 +1,50 @@
+"""``stainglass subtypes``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from stainglass.cli.common import print_result, say_next
+from stainglass.cli.components import Most, Sections, opened_run
+
+
+def subtypes(
+    run: Path,
+    *,
+    labels: Annotated[
+        Path | None,
+        Parameter(help="A pathologist's labels: a folder or file of TSV per spot, or GeoJSON from QuPath."),
+    ] = None,
+    sections: Sections = (),
+    most: Most = None,
+    classes: Annotated[
+        tuple[str, ...],
+        Parameter(help="Classes to score; by default those the training tissue shows.", negative=""),
+    ] = (),
+    cohort: Annotated[Path | None, Parameter(help="The cohort; by default the run's own.")] = None,
+) -> None:
+    """Score classes from expression and read them from real and generated pictures: macro-F1, AUROC, confusion.
+
+    Keratinocytes, fibroblasts, immune cells and others by marker sets; a calibrated classifier of pictures, its folds
+    grouped by patient. Writes subtypes.json, spots.csv and subtypes.png under RUN/analysis/subtypes.
+
+    For instance::
+
+        stainglass subtypes runs/her2st --labels labels --section C5
+
+    Parameters
+    ----------
+    run
+        Folder of a run with recipe.yaml and generator/.
+    """
+    from stainglass.analysis.find_subtypes import tell, write_subtypes
+    from stainglass.files import read_json
+
+    opened, generator, sampler = opened_run(run, cohort, most)
+    path = write_subtypes(run, opened, generator, sampler, sections, most, labels, classes)
+    tell(read_json(path, "subtypes"))
+    say_next(f"stainglass components {run}, or stainglass report {run}")
+    print_result(path)
