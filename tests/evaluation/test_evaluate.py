@@ -34,7 +34,8 @@ def test_every_subject_is_there_at_the_same_n(faithful):
     card, _, _ = faithful
     for metric in ("recovery", "ssim", "cosine", "kid", "fd", "coverage", "copy_rate", "nuclei_density"):
         rows = [row for row in card.rows if row.metric == metric and row.split == card.split]
-        assert {row.subject for row in rows if row.features in (None, "toy")} == set(SUBJECTS), metric
+        there = {row.subject for row in rows if row.features in (None, "toy")}
+        assert there == set(SUBJECTS) - {"from_image"}, metric  # a CLIP alone tells pictures
         assert {row.n for row in rows if row.subject != "floor"} == {card.n}
     assert card.n == 36
     assert card.find("kid", "floor").n == 18  # halves, and it says so

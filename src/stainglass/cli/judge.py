@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stainglass.analysis.classes import ClassScorer, Expressed
 from stainglass.errors import StainglassError
 from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import EvaluationSettings
@@ -45,6 +47,7 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
     held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, most)
     train = read_tissue(cohort, split.train, generator.facts, "train", TRAIN_WINDOWS)
     other = read_tissue(cohort, others, generator.facts, "other_patient", most) if others else None
+    held_out, other = _with_classes(cohort, train, held_out, other)
     sampling = recipe.sampling
     painter = CohortPainter(
         generator.pipeline,
@@ -56,6 +59,21 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
         cohort, recipe, judged, None if clip is None or clip.facts is None else clip.facts.tower
     )
     return evaluate(held_out, train, other, painter, settings, run / "evaluation", clip)
+
+
+def _with_classes(
+    cohort: Cohort, train: Tissue, held_out: Tissue, other: Tissue | None
+) -> tuple[Tissue, Tissue | None]:
+    """Classes by markers, their scale fitted on training spots; without any where the tissue shows none."""
+    try:
+        scorer = ClassScorer.fit(Expressed.of(cohort, train.windows))
+    except StainglassError:
+        return held_out, other
+
+    def called(tissue: Tissue) -> Tissue:
+        return replace(tissue, classes=tuple(scorer.call(Expressed.of(cohort, tissue.windows)).names()))
+
+    return called(held_out), None if other is None else called(other)
 
 
 def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: Facts) -> None:

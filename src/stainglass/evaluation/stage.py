@@ -13,7 +13,7 @@ from stainglass.evaluation.measure import Features, Measured, Measurer, Subject
 from stainglass.evaluation.pictures import Pictures
 from stainglass.evaluation.resampling import Resampling, derange_as_far_as_possible
 from stainglass.evaluation.settings import EvaluationSettings
-from stainglass.evaluation.subjects import Plan, image_plan, painted_plans, real_plans
+from stainglass.evaluation.subjects import Plan, class_plan, image_plan, painted_plans, real_plans
 from stainglass.evaluation.tissue import Painter, Tissue
 
 LEAST_WINDOWS = 8
@@ -106,6 +106,7 @@ def set_stage(
         sample = train.take(train.chosen(n, rng))
         beside = other.take(other.chosen(n, rng)) if other is not None else None
         plans += real_plans(real, train, painter, sample, beside)
+        plans.append(class_plan(real, whole, distance, np.random.default_rng(settings.choice_seed)))
     pictures.start(split, real)
     floor = _floor(real, features, deranged[settings.seeds[0]], measurer, resampling)
     subjects = {"floor": floor}

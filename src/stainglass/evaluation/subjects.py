@@ -103,6 +103,33 @@ def image_plan(real: Tissue, painter: Painter, clip: TissueCLIP) -> Plan:
     )
 
 
+def class_plan(real: Tissue, whole: Tissue, distance_um: float, rng: np.random.Generator) -> Plan:
+    """Beside each window another real one of its class: how alike two pictures of the same kind of tissue are."""
+    if real.classes is None or whole.classes is None:
+        why = "the training tissue shows no classes by markers"
+        return Plan("same_class", "real windows of the same class", lambda _: real.pixels[:0], why=why)
+    at = same_class(real, whole, distance_um, rng)
+    on = f"another real window of the same class, where there is one {distance_um:.0f} µm away"
+    return Plan("same_class", on, lambda _: whole.pixels[at])
+
+
+def same_class(
+    real: Tissue, whole: Tissue, distance_um: float, rng: np.random.Generator
+) -> Int64[np.ndarray, n]:
+    """For each window one of ``whole`` of its class: far away or of another section, else near, else of any class."""
+    classes, sections = np.asarray(whole.classes), np.asarray(whole.sections)
+    found = np.empty(len(real), np.int64)
+    for i, window in enumerate(real.windows):
+        apart = np.hypot(*(whole.centres_um_yx - real.centres_um_yx[i]).T)
+        here = sections == window.section
+        other = ~here | (apart > 0)
+        alike = other & (classes == real.classes[i] if real.classes is not None else other)
+        far = alike & (~here | (apart >= distance_um))
+        pool = next(found for found in (far, alike, other) if found.any())
+        found[i] = rng.choice(np.flatnonzero(pool))
+    return found
+
+
 def real_plans(
     real: Tissue,
     train: Tissue,

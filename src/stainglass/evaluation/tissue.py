@@ -40,6 +40,8 @@ class Tissue:
         What the generator is told of each window.
     cell_types
         Shares of cell types in each window's spot: N rows in the windows' order, one column a type.
+    classes
+        Class of each window's spot by its markers, where the tissue shows any.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Tissue:
     patients: tuple[str, ...]
     conditions: Conditions
     cell_types: pd.DataFrame | None = None
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         lengths = {
@@ -64,6 +67,8 @@ class Tissue:
         }
         if self.cell_types is not None:
             lengths["cell_types"] = len(self.cell_types)
+        if self.classes is not None:
+            lengths["classes"] = len(self.classes)
         wrong = {name: n for name, n in lengths.items() if n != len(self.windows)}
         if wrong or self.counts.shape[1] != len(self.symbols):
             raise ValueError(
@@ -87,6 +92,7 @@ class Tissue:
             patients=tuple(self.patients[i] for i in at),
             conditions=self.conditions.take(at),
             cell_types=None if self.cell_types is None else self.cell_types.iloc[at],
+            classes=None if self.classes is None else tuple(self.classes[i] for i in at),
         )
 
     def chosen(self, n: int, rng: np.random.Generator) -> Int64[np.ndarray, m]:
