@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from stainglass.analysis.nuclei import (
     FoundNuclei,
     NucleusFinder,
+    detection,
     nuclei_of_patches,
     nuclei_of_picture,
     nuclei_of_section,
@@ -35,8 +36,10 @@ def test_nuclei_of_a_held_out_section_are_found(cohort: Cohort, simulated: Path,
     section = cohort.sections[cohort.split().test[0]]
     true = load_truth(simulated.parent / section.id / "truth").nuclei[["y_um", "x_um"]].to_numpy()
     found = nuclei_of_section(section, finder, tile_px=256).table[["y_um", "x_um"]].to_numpy()
-    hits = matched(found, true)
-    assert 2 * hits / (len(found) + len(true)) > 0.93
+    assert detection(found, true)["f1"] > 0.93
+    assert detection(found, true)["f1"] == pytest.approx(2 * matched(found, true) / (len(found) + len(true)))
+    assert detection(true, true) == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert detection(true[:0], true)["f1"] == 0.0
     centres = section.centres_um_yx()
     counts = [np.array(cKDTree(x).query_ball_point(centres, 50, return_length=True)) for x in (found, true)]
     assert np.corrcoef(*counts)[0, 1] > 0.97

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
+from scipy.spatial import cKDTree
 from scipy.stats import pearsonr
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -28,7 +29,13 @@ from stainglass.analysis.agreement import (
 from stainglass.analysis.classes import ClassScorer, Expressed
 from stainglass.analysis.classifier import Embed, PictureClassifier
 from stainglass.analysis.components import SOURCES, Components
-from stainglass.analysis.nuclei import FoundNuclei, NucleusFinder, nuclei_of_patches, nuclei_of_section
+from stainglass.analysis.nuclei import (
+    FoundNuclei,
+    NucleusFinder,
+    detection,
+    nuclei_of_patches,
+    nuclei_of_section,
+)
 from stainglass.analysis.overlay import colours_of, draw_nuclei, draw_regions
 from stainglass.analysis.polygons import Polygon, feature, full_resolution_mpp, write_geojson
 from stainglass.analysis.recovery import Reader, variable_genes
@@ -53,6 +60,7 @@ from stainglass.genes.classes import UNASSIGNED
 from stainglass.genes.normalise import log_normalised
 from stainglass.models.pipeline import SamplerSettings
 from stainglass.progress import console
+from stainglass.sections.simulate.truth import load_truth
 from stainglass.synthesis.generator import Generator
 
 FORMAT = 1
@@ -172,6 +180,7 @@ def write_components(
     most: int | None = None,
     how: ComponentSettings | None = None,
     embed: Embed | None = None,
+    noise_seed: int = 0,
 ) -> Path:
     """Find nuclei and connected regions, classify them as clusters, and compare real and generated tissue.
 
@@ -193,6 +202,8 @@ def write_components(
         What tissue is divided by.
     embed
         Pictures to features, frozen; EfficientNet-Lite0 by default.
+    noise_seed
+        Of the painted patches, as `painted_section` keeps them.
 
     Returns
     -------
@@ -225,9 +236,9 @@ def write_components(
     found = {}
     for name in judged:
         console.print(f"  components of {name}", highlight=False)
-        one = JudgedSection.of(run, cohort, name, generator, settings, looker, most)
+        one = JudgedSection.of(run, cohort, name, generator, settings, looker, most, noise_seed)
         found[name] = _Section(
-            cohort, one, divider, scorer, classes.result.classifier, finder, how, out
+            run, cohort, one, divider, scorer, classes.result.classifier, finder, how, out
         ).write()
     write_json(
         out / "components.json",
@@ -335,6 +346,7 @@ class _Section:
 
     def __init__(
         self,
+        run: Path,
         cohort: Cohort,
         one: JudgedSection,
         divider: Divider,
@@ -348,6 +360,7 @@ class _Section:
         self.finder, self.how, self.out = finder, how, out
         self.painted = one.painted
         self.written: set[str] = set()
+        self.truth = run / "simulated" / self.painted.section / "truth"
         self.prepared = cohort.sections[self.painted.section]
         self.mpp_full = full_resolution_mpp(self.prepared)
         self.log = log_normalised(self.painted.counts)
@@ -461,6 +474,7 @@ class _Section:
             return dice(np.stack(covered["real"]), np.stack([covered["generated"][i] for i in at]))
 
         return {
+            "against_truth": self._against_truth(nuclei),
             "per_mm2": {k: float(found.mean() / area_mm2) for k, found in count.items()},
             "median_area_um2": {k: _median(found.table["area_um2"]) for k, found in nuclei.items()},
             "found": {k: len(found) for k, found in nuclei.items()},
@@ -470,6 +484,20 @@ class _Section:
             "dice_of_pixels": overlap(np.arange(len(painted))),
             "dice_of_pixels_chance": _mean([overlap(at) for at in moves[:5]]),
         }
+
+    def _against_truth(self, nuclei: Mapping[str, FoundNuclei]) -> dict[str, float] | None:
+        """On simulated tissue, whole section: every nucleus is known. Density in discs of 100 µm round the spots."""
+        if "whole" not in nuclei or not (self.truth / "nuclei.csv").is_file():
+            return None
+        true = load_truth(self.truth).nuclei[["y_um", "x_um"]].to_numpy(np.float64)
+        found = nuclei["whole"].table[["y_um", "x_um"]].to_numpy(np.float64)
+        density = [
+            np.array(
+                [len(near) for near in cKDTree(places).query_ball_point(self.painted.centres_um_yx, 50.0)]
+            )
+            for places in (found, true)
+        ]
+        return {**detection(found, true), "density_r": _r(density[0].astype(float), density[1].astype(float))}
 
     def _agreement(self, components: Mapping[str, Components]) -> list[dict[str, Any]]:
         n = len(self.painted)

@@ -82,6 +82,7 @@ def write_subtypes(
     labels: Path | None = None,
     classes: Sequence[str] = (),
     embed: Embed | None = None,
+    noise_seed: int = 0,
     seed: int = 0,
 ) -> Path:
     """Score classes from expression, read them from real and generated pictures, and say how well both agree.
@@ -103,6 +104,8 @@ def write_subtypes(
         Classes to score; by default those whose markers rise and fall together in the training tissue.
     embed
         Pictures to features, frozen; EfficientNet-Lite0 by default.
+    noise_seed
+        Of the painted patches, as `painted_section` keeps them.
     seed
         Of redraws and intervals.
 
@@ -126,7 +129,7 @@ def write_subtypes(
     training = TrainingTissue.of(cohort, generator, judged, looker)
     scorer = ClassScorer.fit(training.expressed, classes, seed)
     window_um = generator.facts.window_px * cohort.mpp
-    ones = [JudgedSection.of(run, cohort, n, generator, settings, looker, most) for n in judged]
+    ones = [JudgedSection.of(run, cohort, n, generator, settings, looker, most, noise_seed) for n in judged]
     study = _Study(run, cohort, training, scorer, Judged.of(ones), drawn, window_um, seed)
     out = run / "analysis" / "subtypes"
     tree = study.tree()

@@ -105,6 +105,7 @@ LEAST_UM2 = 12.0
 HALO_UM = 64.0
 """How far a tile is read beyond its border: the background's filter sees 40 µm, a clump is divided by its own shape."""
 DOUBLE_UM = 2.0
+MATCH_UM = 4.0
 
 Labels = Int32[np.ndarray, "h w"]
 
@@ -303,6 +304,25 @@ def nuclei_of_patches(
             found = found.take(np.asarray(own))
         parts.append(found)
     return FoundNuclei.joined(parts)
+
+
+def detection(
+    found_um_yx: Float64[np.ndarray, "n 2"],
+    true_um_yx: Float64[np.ndarray, "m 2"],
+    within_um: float = MATCH_UM,
+) -> dict[str, float]:
+    """Precision, recall and F1 of nuclei against known ones: pairs that are each other's nearest, and near."""
+    hits = 0
+    if len(found_um_yx) and len(true_um_yx):
+        away, nearest = cKDTree(found_um_yx).query(true_um_yx)
+        back = cKDTree(true_um_yx).query(found_um_yx)[1]
+        hits = int(((away <= within_um) & (back[nearest] == np.arange(len(true_um_yx)))).sum())
+    total = len(found_um_yx) + len(true_um_yx)
+    return {
+        "precision": hits / len(found_um_yx) if len(found_um_yx) else float("nan"),
+        "recall": hits / len(true_um_yx) if len(true_um_yx) else float("nan"),
+        "f1": 2 * hits / total if total else float("nan"),
+    }
 
 
 def _tissue_in(section: PreparedSection, rows: slice, columns: slice) -> bool:

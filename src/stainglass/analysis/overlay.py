@@ -29,6 +29,7 @@ PALETTE = (
 GREY = (140, 140, 140)
 LONGEST_PX = 1100
 SHOWN = 6
+MARGIN_UM = 60.0
 
 
 def colours_of(names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
@@ -78,7 +79,13 @@ def draw_regions(
     picture, mpp = backdrop(section)
     names = next(iter(components.values())).names
     colours = colours_of(names)
-    figure = Figure(figsize=(5.2 * len(components), 5.2 * picture.shape[0] / picture.shape[1] + 1.0), dpi=130)
+    margin = painted.windows[0].size_px * painted.mpp / 2 + MARGIN_UM
+    (top, left), (bottom, right) = (
+        (painted.centres_um_yx.min(axis=0) - margin) / mpp,
+        (painted.centres_um_yx.max(axis=0) + margin) / mpp,
+    )
+    height = 5.2 * (bottom - top) / (right - left)
+    figure = Figure(figsize=(5.2 * len(components), float(height) + 1.0), dpi=130)
     axes = figure.subplots(1, len(components), squeeze=False)[0]
     for axis, (source, found) in zip(axes, components.items()):
         under = mosaic(painted, painted.generated, picture.shape, mpp) if source == "generated" else picture
@@ -86,6 +93,8 @@ def draw_regions(
         for component in range(1, len(found) + 1):
             name = found.names[int(found.groups[found.of_spot == component][0])]
             _outline(axis, found.outline(component), mpp, colours[name])
+        axis.set_xlim(left, right)
+        axis.set_ylim(bottom, top)
         axis.set_title(f"{SOURCE_TITLES[source]}: {len(found)} components", fontsize=9)
         axis.set_axis_off()
     handles = [Patch(color=_rgb(colours[name]), label=name) for name in names]

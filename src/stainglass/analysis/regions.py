@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -15,11 +16,12 @@ from skimage.morphology import remove_small_holes
 
 from stainglass.analysis.polygons import Polygon, polygons_of_mask
 
-REACH = 1.5
-"""Spots within this many pitches are neighbours: six on a hexagonal lattice, eight on a square one."""
-COVER = 0.56
-"""Tissue within this many pitches belongs to its nearest spot: a disc as large as a cell of a square lattice. The gaps
-between four discs, smaller than half a cell, are filled; the place of a spot that is missing stays a hole."""
+REACH = 1.6
+"""Spots within this many pitches are neighbours: six on a hexagonal lattice, eight on a square one, printed unevenly."""
+COVER, BRIDGE = 0.56, 0.2
+"""Tissue within ``COVER`` pitches belongs to its nearest spot: a disc as large as a cell of a square lattice. Gaps between
+discs are bridged (a closing by ``BRIDGE`` pitches), so that an unevenly printed array is no sieve; the place of a spot that
+is missing stays a hole."""
 CELLS = 16
 """Cells of a map along one pitch."""
 
@@ -125,15 +127,15 @@ class SpotMap:
         pitch = pitch_um(centres_um_yx) or lone_um
         cell = pitch / CELLS
         # A whole number of cells beyond the outermost spots, so that moving all spots moves the map and no more.
-        margin = (int(np.ceil(COVER * CELLS)) + 1) * cell
+        margin = (int(np.ceil((COVER + BRIDGE) * CELLS)) + 1) * cell
         low, high = centres_um_yx.min(axis=0) - margin, centres_um_yx.max(axis=0) + margin
         shape = np.ceil((high - low) / cell).astype(int)
         y, x = np.mgrid[: shape[0], : shape[1]]
         points = (np.stack([y.ravel(), x.ravel()], axis=1) + 0.5) * cell + low
         distance, nearest = cKDTree(centres_um_yx).query(points)
-        covered = remove_small_holes(
-            (distance <= COVER * pitch).reshape(tuple(shape)), max_size=CELLS**2 // 2
-        )
+        wide = (distance <= (COVER + BRIDGE) * pitch).reshape(tuple(shape))
+        covered = distance_transform_edt(wide) > BRIDGE * CELLS
+        covered = remove_small_holes(covered, max_size=CELLS**2 // 2)
         spot = np.where(covered, nearest.reshape(tuple(shape)), -1)
         return cls(spot.astype(np.int64), (float(low[0]), float(low[1])), float(cell))
 

@@ -195,9 +195,10 @@ class JudgedSection:
         settings: SamplerSettings,
         looker: Looker,
         most: int | None,
+        noise_seed: int = 0,
     ) -> JudgedSection:
         """Paint (or take what is painted) and look."""
-        painted = painted_section(run, cohort, section, generator, settings, most=most)
+        painted = painted_section(run, cohort, section, generator, settings, seed=noise_seed, most=most)
         return cls(
             painted,
             Expressed.of(cohort, painted.windows),

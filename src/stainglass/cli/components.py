@@ -62,14 +62,16 @@ def components(
     from stainglass.analysis.find_components import ComponentSettings, write_components
 
     how = ComponentSettings(signal, clusters, threshold, whole)
-    opened, generator, sampler = opened_run(run, cohort, most)
-    path = write_components(run, opened, generator, sampler, sections, most, how)
+    opened, generator, sampler, seed = opened_run(run, cohort, most)
+    path = write_components(run, opened, generator, sampler, sections, most, how, noise_seed=seed)
     say_next(f"drag the .geojson of {path.parent} onto the slide in QuPath, or stainglass subtypes {run}")
     print_result(path)
 
 
-def opened_run(run: Path, cohort: Path | None, most: int | None) -> tuple[Cohort, Generator, SamplerSettings]:
-    """A run's cohort, generator and sampler settings.
+def opened_run(
+    run: Path, cohort: Path | None, most: int | None
+) -> tuple[Cohort, Generator, SamplerSettings, int]:
+    """A run's cohort, generator, sampler settings and noise seed.
 
     Raises
     ------
@@ -97,4 +99,4 @@ def opened_run(run: Path, cohort: Path | None, most: int | None) -> tuple[Cohort
     sampling = load_recipe(run / "recipe.yaml").sampling
     settings = SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
     opened = Cohort.open(cohort or run / "cohort")
-    return opened, Generator.from_pretrained(run / "generator"), settings
+    return opened, Generator.from_pretrained(run / "generator"), settings, sampling.seed

@@ -43,8 +43,8 @@ def subtypes(
     from stainglass.analysis.find_subtypes import tell, write_subtypes
     from stainglass.files import read_json
 
-    opened, generator, sampler = opened_run(run, cohort, most)
-    path = write_subtypes(run, opened, generator, sampler, sections, most, labels, classes)
+    opened, generator, sampler, seed = opened_run(run, cohort, most)
+    path = write_subtypes(run, opened, generator, sampler, sections, most, labels, classes, noise_seed=seed)
     tell(read_json(path, "subtypes"))
     say_next(f"stainglass components {run}, or stainglass report {run}")
     print_result(path)
