@@ -10,15 +10,20 @@ import warnings
 from cyclopts import App
 
 from stainglass import __version__
+from stainglass.cli.align import align
+from stainglass.cli.components import components
 from stainglass.cli.doctor import doctor
+from stainglass.cli.embed import embed
 from stainglass.cli.evaluate import evaluate
 from stainglass.cli.figures import figures
 from stainglass.cli.generate import generate
 from stainglass.cli.latent import latent
 from stainglass.cli.prepare import prepare
 from stainglass.cli.report import report
+from stainglass.cli.retrieve import retrieve
 from stainglass.cli.run import run
 from stainglass.cli.simulate import simulate
+from stainglass.cli.subtypes import subtypes
 from stainglass.cli.train import train
 from stainglass.errors import StainglassError, StopRequested
 from stainglass.progress import console
@@ -30,7 +35,11 @@ app = App(
     help_format="rst",
 )
 
-for verb in (run, simulate, prepare, train, generate, evaluate, figures, latent, report, doctor):
+VERBS = (
+    *(run, simulate, prepare, align, train, generate, evaluate, report),
+    *(embed, retrieve, figures, components, subtypes, latent, doctor),
+)
+for verb in VERBS:
     app.command(verb)
 
 USAGE, STOPPED = 2, 130
