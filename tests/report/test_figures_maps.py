@@ -24,7 +24,7 @@ from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.report.composite import attribution_figure, composite_figure, shown_spots
 from stainglass.report.figure_folder import write_figures
 from stainglass.report.map_figures import SectionPictures, SignalMaps, caption, map_figure
-from stainglass.report.panels import colours, figure_text, over, overview, patchwork, robust_scale
+from stainglass.report.panels import Field, colours, figure_text, over, overview, patchwork, robust_scale
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.stamp import SENTENCE, read_stamp
 
@@ -111,7 +111,7 @@ def test_rows_are_evenly_spaced() -> None:
 
 def test_patches_lie_where_they_belong() -> None:
     patches = np.stack([np.full((8, 8, 3), v, np.uint8) for v in (10, 200)])
-    canvas = patchwork(patches, np.array([[8, 8], [8, 12]]), 2.0, (40, 60), 1.0)
+    canvas = patchwork(patches, np.array([[16.0, 16], [16, 24]]), 2.0, Field((0, 0), (40, 60), 1.0))
     assert (canvas[16:32, 16:26] == 10).all()
     assert (canvas[16:32, 30:40] == 200).all()
     assert (canvas[:16] == 255).all()
@@ -132,11 +132,24 @@ def test_maps_over_tissue_keep_their_colour_and_leave_the_rest() -> None:
     assert flat.vmin < 2 < flat.vmax
 
 
-def test_overview_covers_the_section(cohort: Cohort) -> None:
-    section = next(iter(cohort.sections.values()))
-    picture, mpp = overview(section, 200)
-    assert max(picture.shape[:2]) == 200
-    assert picture.shape[1] * mpp == pytest.approx(section.size_px_yx[1] * section.mpp)
+def test_a_field_holds_tissue_and_spots_and_its_picture_is_the_slide(
+    cohort: Cohort, painted: PaintedSection
+) -> None:
+    section = cohort.sections[painted.section]
+    field = Field.of(section, painted.centres_um_yx, 32.0, 200)
+    assert max(field.shape) == 200
+    at = field.px(painted.centres_um_yx)
+    assert (at >= 0).all()
+    assert (at <= np.array(field.shape)).all()
+    picture = overview(section, field)
+    assert picture.shape == (*field.shape, 3)
+    # The same place, read at full resolution.
+    for i in (0, len(painted) // 2):
+        y, x = at[i].astype(int)
+        half = max(1, int(16 / field.mpp))
+        seen = picture[max(y - half, 0) : y + half, max(x - half, 0) : x + half].mean((0, 1))
+        own = painted.real[i, 16:48, 16:48].mean((0, 1))
+        assert np.abs(seen - own).max() < 22
 
 
 @pytest.fixture(scope="module")

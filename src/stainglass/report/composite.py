@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from stainglass.analysis.attribution import Attribution
 from stainglass.analysis.painted import PaintedSection
@@ -88,17 +89,19 @@ def composite_figure(
         caption_under(figure, composite_caption(read.r_real, read.r_generated, read.shuffled, rows, about))
         grid = figure.add_gridspec(rows, 5, width_ratios=[left, *[TILE_INCH] * 4], wspace=0.02, hspace=0.02)
         whole = figure.add_subplot(grid[:, 0])
-        show(whole, over(pictures.real, map_at(maps.measured, (height, width), pictures.mpp), maps.scale),
+        show(whole, over(pictures.real, map_at(maps.measured, pictures.field), maps.scale),
              "Measured, over the section")  # fmt: skip
         whole.set_anchor("N")
-        scale_bar(whole, width, pictures.mpp, share=0.22)
-        centres = painted.centres_um_yx[tiles.at] / pictures.mpp
-        half = painted.real.shape[1] * painted.mpp / pictures.mpp / 2
+        scale_bar(whole, width, pictures.field.mpp, share=0.22)
+        centres = pictures.field.px(painted.centres_um_yx[tiles.at])
+        half = painted.real.shape[1] * painted.mpp / pictures.field.mpp / 2
         circles(whole, centres, [str(i + 1) for i in range(rows)], half)
+        below = whole.inset_axes(
+            (0.04, -0.26 / (left * height / width), 0.92, 0.15 / (left * height / width))
+        )
         bar = figure.colorbar(
-            mpl.cm.ScalarMappable(maps.scale, SIGNAL_MAP), ax=whole, location="bottom", shrink=0.9, pad=0.02, aspect=28,
-            extend="both",
-        )  # fmt: skip
+            mpl.cm.ScalarMappable(maps.scale, SIGNAL_MAP), cax=below, orientation="horizontal", extend="both"
+        )
         bar.set_label(f"{read.name.name} ({read.name.unit})")
         for row in range(rows):
             for column in range(4):
@@ -214,6 +217,7 @@ def _gene_bars(axes: Axes, mine: Attribution, shuffled: Attribution, genes: int)
     ]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.4, -0.13), ncols=2, frameon=False, fontsize=8,
                 handlelength=1.0, columnspacing=1.0)  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("darker (+) or brighter (−), grey levels", fontsize=8)
     axes.tick_params(axis="both", length=0, labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)

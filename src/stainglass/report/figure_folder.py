@@ -33,7 +33,7 @@ from stainglass.report.composite import (
 )
 from stainglass.report.figure_page import Page, PagePanel, ends, gradient, panel, template, write_page
 from stainglass.report.map_figures import SectionPictures, SignalMaps, caption, map_figure
-from stainglass.report.panels import MATTER_MAP, figure_text, map_at, robust_scale, save_figure
+from stainglass.report.panels import MATTER_MAP, Field, figure_text, map_at, robust_scale, save_figure
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.stamp import Stamp
 
@@ -223,22 +223,21 @@ def _spot_texts(maps: SignalMaps, painted: PaintedSection) -> dict[str, str]:
     }
 
 
-def _places(
-    painted: PaintedSection, shape: tuple[int, int], mpp: float
-) -> tuple[tuple[float, float, str], ...]:
-    at = painted.centres_um_yx / mpp
+def _places(painted: PaintedSection, field: Field) -> tuple[tuple[float, float, str], ...]:
+    """Where the spots lie in a field, as shares of its width and height."""
+    at = field.px(painted.centres_um_yx) / np.array(field.shape)
     return tuple(
-        (round(float(x / shape[1]), 5), round(float(y / shape[0]), 5), str(w.spot))
+        (round(float(x), 5), round(float(y), 5), str(w.spot))
         for (y, x), w in zip(at, painted.windows, strict=True)
     )
 
 
 def map_page(pictures: SectionPictures, maps: SignalMaps, painted: PaintedSection, about: str) -> Page:
     """The three maps over the tissue they belong to, spots linked."""
-    read, shape = maps.read, pictures.real.shape[:2]
-    spots = _places(painted, shape, pictures.mpp)
+    read, field = maps.read, pictures.field
+    spots = _places(painted, field)
     panels = [
-        panel(title, base, pictures.mpp, map_at(smooth, shape, pictures.mpp), maps.scale, note=note,
+        panel(title, base, field.mpp, map_at(smooth, field), maps.scale, note=note,
               synthetic=synthetic, spots=spots)
         for title, base, smooth, note, synthetic in (
             ("Measured", pictures.real, maps.measured, "", False),
@@ -253,12 +252,12 @@ def map_page(pictures: SectionPictures, maps: SignalMaps, painted: PaintedSectio
 
 def composite_page(pictures: SectionPictures, maps: SignalMaps, painted: PaintedSection, about: str) -> Page:
     """The section at the left, rows of spots at the right, maps to fade."""
-    read, shape = maps.read, pictures.real.shape[:2]
+    read, field = maps.read, pictures.field
     tiles = CompositeTiles.of(painted, maps)
-    size, places = painted.real.shape[1], {key: (x, y) for x, y, key in _places(painted, shape, pictures.mpp)}
+    size, places = painted.real.shape[1], {key: (x, y) for x, y, key in _places(painted, field)}
     chosen = [str(painted.windows[i].spot) for i in tiles.at]
     panels = [
-        panel("Measured, over the section", pictures.real, pictures.mpp, map_at(maps.measured, shape, pictures.mpp),
+        panel("Measured, over the section", pictures.real, field.mpp, map_at(maps.measured, field),
               maps.scale, wide=True, spots=tuple((*places[key], key) for key in chosen))
     ]  # fmt: skip
     for row, (i, key) in enumerate(zip(tiles.at, chosen, strict=True)):

@@ -19,6 +19,7 @@ from stainglass.report.figures import CONTROL, GENERATED, REAL
 from stainglass.report.panels import (
     SIGNAL_MAP,
     SOFT,
+    Field,
     caption_under,
     colours,
     figure_style,
@@ -43,23 +44,25 @@ class SectionPictures:
     Attributes
     ----------
     real
-        The slide, small.
+        The slide's tissue, small.
     generated
         Generated patches in their places.
-    mpp
-        µm/px of both.
+    field
+        Where both lie.
     """
 
     real: UInt8[np.ndarray, "h w 3"]
     generated: UInt8[np.ndarray, "h w 3"]
-    mpp: float
+    field: Field
 
     @classmethod
     def of(cls, section: PreparedSection, painted: PaintedSection) -> SectionPictures:
         """Read the slide and lay out the patches."""
-        real, mpp = overview(section)
-        corners = np.array([(w.top_px, w.left_px) for w in painted.windows])
-        return cls(real, patchwork(painted.generated, corners, painted.mpp, real.shape[:2], mpp), mpp)
+        field = Field.of(section, painted.centres_um_yx, painted.real.shape[1] * painted.mpp / 2)
+        corners_um = np.array([(w.top_px, w.left_px) for w in painted.windows]) * painted.mpp
+        return cls(
+            overview(section, field), patchwork(painted.generated, corners_um, painted.mpp, field), field
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def map_figure(pictures: SectionPictures, maps: SignalMaps, painted: PaintedSect
         grid = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 0.055], wspace=0.03, hspace=0.05)
         axes = [[figure.add_subplot(grid[row, column]) for column in range(3)] for row in range(2)]
         show(axes[0][0], pictures.real, "Real tissue")
-        scale_bar(axes[0][0], width, pictures.mpp)
+        scale_bar(axes[0][0], width, pictures.field.mpp)
         show(axes[0][1], pictures.generated, "Generated patches in their places")
         synthetic_mark(axes[0][1])
         merit(axes[0][2], read)
@@ -134,10 +137,10 @@ def map_figure(pictures: SectionPictures, maps: SignalMaps, painted: PaintedSect
             (axes[1][1], maps.real, "Read from real patches", read.r_real),
             (axes[1][2], maps.generated, "Read from generated patches", read.r_generated),
         ):
-            show(panel, colours(map_at(smooth, (height, width), pictures.mpp), maps.scale), title)
+            show(panel, colours(map_at(smooth, pictures.field), maps.scale), title)
             if r is not None:
                 panel.set_title(f"r = {figure_text(r)}", loc="right", fontweight="normal", fontsize=9.5)
-        scale_bar(axes[1][0], width, pictures.mpp)
+        scale_bar(axes[1][0], width, pictures.field.mpp)
         synthetic_mark(axes[1][2])
         figure.colorbar(
             mpl.cm.ScalarMappable(maps.scale, SIGNAL_MAP), cax=figure.add_subplot(grid[1, 3]), extend="both",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from scipy.spatial import KDTree
 
 from stainglass.analysis.maps import SmoothMap
 from stainglass.cohort.cohort import PreparedSection
+from stainglass.cohort.tissue import TISSUE_MPP
 from stainglass.files import atomic_path
 from stainglass.report.images import scale_bar_um
 from stainglass.synthesis.stamp import KEY, SENTENCE, Stamp
@@ -32,7 +33,13 @@ SIGNAL_MAP, MATTER_MAP = "viridis", "cividis"
 """Colour maps for signals and for attribution: even in lightness, told apart by every kind of colour vision."""
 
 OVERVIEW_PX = 900
+MARGIN = 0.02
+"""Round the tissue, as a share of its longer side."""
+
 DPI = 170
+LEAST_HALF_PX = 26
+"""A square smaller than this has its number beside it."""
+
 GREY_LIGHT, GREY_SPREAD = 0.30, 0.70
 """Under a map tissue is grey: this much light where it is black, and the rest by its own lightness."""
 
@@ -59,45 +66,82 @@ STYLE: Any = {
 SOFT, SYNTHETIC = "#5d5a68", "#0072B2"
 
 
-def overview(
-    section: PreparedSection, longest_px: int = OVERVIEW_PX
-) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
-    """A whole section, small, and its µm/px."""
+@dataclass(frozen=True)
+class Field:
+    """A part of a section, as pixels of a figure.
+
+    Attributes
+    ----------
+    corner_um_yx
+        Its top-left corner.
+    shape
+        (height, width) in pixels.
+    mpp
+        µm/px.
+    """
+
+    corner_um_yx: tuple[float, float]
+    shape: tuple[int, int]
+    mpp: float
+
+    @classmethod
+    def of(
+        cls,
+        section: PreparedSection,
+        centres_um_yx: Float64[np.ndarray, "n 2"],
+        half_um: float,
+        longest_px: int = OVERVIEW_PX,
+    ) -> Field:
+        """The tissue and the windows round these spots, a little margin, no glass beyond."""
+        at = np.argwhere(section.tissue) * TISSUE_MPP
+        places = np.concatenate([at, at + TISSUE_MPP, centres_um_yx - half_um, centres_um_yx + half_um])
+        full = np.array(section.size_px_yx) * section.mpp
+        margin = MARGIN * (places.max(0) - places.min(0)).max()
+        low, high = np.maximum(places.min(0) - margin, 0), np.minimum(places.max(0) + margin, full)
+        mpp = float((high - low).max()) / longest_px
+        height, width = (max(1, round(float(n) / mpp)) for n in high - low)
+        return cls((float(low[0]), float(low[1])), (height, width), mpp)
+
+    def px(self, um_yx: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+        """Where places of the section lie in the field."""
+        return np.asarray((um_yx - np.array(self.corner_um_yx)) / self.mpp, np.float64)
+
+
+def overview(section: PreparedSection, field: Field) -> UInt8[np.ndarray, "h w 3"]:
+    """A field of a section, from the coarsest level of its pyramid that is fine enough."""
+    full = section.size_px_yx[0]
     levels = sorted((str(k) for k in section.root["he"].array_keys()), key=int)
-    fine = [k for k in levels if max(section.root[f"he/{k}"].shape[:2]) >= longest_px] or [levels[0]]
-    picture = Image.fromarray(np.asarray(section.root[f"he/{fine[-1]}"][:]))
-    height, width = section.size_px_yx
-    scale = longest_px / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS)), section.mpp * width / size[0]
+    scales = {k: section.mpp * full / section.root[f"he/{k}"].shape[0] for k in levels}
+    level = [k for k in levels if scales[k] <= field.mpp * 1.001] or levels[:1]
+    array, mpp = section.root[f"he/{level[-1]}"], scales[level[-1]]
+    (top, left), (height, width) = field.corner_um_yx, field.shape
+    bottom, right = (round((c + n * field.mpp) / mpp) for c, n in zip((top, left), (height, width)))
+    cut = np.asarray(array[round(top / mpp) : max(bottom, 1), round(left / mpp) : max(right, 1)])
+    return np.asarray(Image.fromarray(cut).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def patchwork(
     patches: UInt8[np.ndarray, "n size size 3"],
-    corners_px: NDArray[np.integer],
+    corners_um_yx: Float64[np.ndarray, "n 2"],
     patch_mpp: float,
-    shape: tuple[int, int],
-    mpp: float,
+    field: Field,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Patches in their places on white; where several lie over one another, the one whose centre is nearest.
 
     Parameters
     ----------
-    corners_px
-        (n, 2) top and left of each patch, in px of ``patch_mpp``.
-    shape, mpp
-        Of the picture wanted.
+    corners_um_yx
+        Top and left of each patch.
     """
-    side = patches.shape[1] * patch_mpp
-    corners = np.asarray(corners_px, np.float64) * patch_mpp
+    side, shape = patches.shape[1] * patch_mpp, field.shape
     canvas = np.full((*shape, 3), 255, np.uint8)
-    rows, columns = ((np.arange(n) + 0.5) * mpp for n in shape)
+    rows, columns = (c + (np.arange(n) + 0.5) * field.mpp for c, n in zip(field.corner_um_yx, shape))
     grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
-    _, nearest = KDTree(corners + side / 2).query(grid.reshape(-1, 2))
+    _, nearest = KDTree(corners_um_yx + side / 2).query(grid.reshape(-1, 2))
     nearest = np.asarray(nearest).reshape(shape)
-    at = grid - corners[nearest]
+    at = grid - corners_um_yx[nearest]
     inside = ((at >= 0) & (at < side)).all(-1)
-    n = max(1, round(side / mpp))
+    n = max(1, round(side / field.mpp))
     small = np.stack(
         [np.asarray(Image.fromarray(p).resize((n, n), Image.Resampling.LANCZOS)) for p in patches]
     )
@@ -129,10 +173,11 @@ def over(
     return np.asarray(tinted.round(), np.uint8)
 
 
-def map_at(smooth: SmoothMap, shape: tuple[int, int], mpp: float) -> Float32[np.ndarray, "h w"]:
-    """A map at the pixels of an overview."""
-    side = max(shape)
-    return smooth.crop(0.0, 0.0, side * mpp, side)[: shape[0], : shape[1]]
+def map_at(smooth: SmoothMap, field: Field) -> Float32[np.ndarray, "h w"]:
+    """A map at the pixels of a field."""
+    side = max(field.shape)
+    square = smooth.crop(*field.corner_um_yx, side * field.mpp, side)
+    return square[: field.shape[0], : field.shape[1]]
 
 
 def robust_scale(*values: NDArray[np.floating]) -> Normalize:
