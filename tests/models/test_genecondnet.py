@@ -109,3 +109,26 @@ def test_saved_and_loaded_it_is_the_same(net: GeneCondNet, tmp_path: Path) -> No
     loaded = GeneCondNet.from_pretrained(tmp_path, low_cpu_mem_usage=False).eval()
     torch.testing.assert_close(loaded(conditions()).tokens, net(conditions()).tokens)
     assert float(loaded.encoder.depth_mean) == pytest.approx(float(net.encoder.depth_mean))
+
+
+def test_a_picture_may_be_told_instead_of_genes() -> None:
+    torch.manual_seed(0)
+    net = GeneCondNet(G, width=16, tokens=2, image_dim=6).eval()
+    c = conditions()
+    images = torch.randn(B, 6)
+    told = net(replace(c, present=torch.zeros_like(c.present), images=images))
+    assert told.mask.tolist() == [[False] * 6 + [True] * 2] * B  # the picture's tokens alone
+    other = net(replace(c, present=torch.zeros_like(c.present), images=-images))
+    assert (told.pooled != other.pooled).any(1).all()
+
+
+def test_no_picture_is_as_if_none_could_be_told() -> None:
+    torch.manual_seed(0)
+    net = GeneCondNet(G, width=16, tokens=2, image_dim=6).eval()
+    c = conditions()
+    none, zeros = net(c), net(replace(c, images=torch.zeros(B, 6)))
+    torch.testing.assert_close(none.tokens[none.mask], zeros.tokens[zeros.mask])
+    torch.testing.assert_close(none.pooled, zeros.pooled)
+    empty = net(replace(c.null(), images=torch.zeros(B, 6)))
+    torch.testing.assert_close(empty.pooled[0], net.null_pooled)
+    assert empty.mask.sum(1).tolist() == [2, 2]

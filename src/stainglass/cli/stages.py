@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from stainglass.cli.alignment import examine
+from stainglass.cli.analyse import analyse_run, embed_run
 from stainglass.cli.common import write_provenance
 from stainglass.cli.judge import judge_run
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
@@ -21,7 +23,7 @@ from stainglass.synthesis.generator import Generator
 from stainglass.training.stages import train_generator
 
 OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "simulated", "cohort", "autoencoder", "denoiser",
-            "generator", "generated", "evaluation", "report.html")  # fmt: skip
+            "generator", "generated", "clip", "embeddings", "evaluation", "analysis", "report.html")  # fmt: skip
 SHOWN = 36
 """Patches written as files: the first windows, uncurated."""
 
@@ -35,9 +37,10 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
         Folder or manifest of sections; None simulates.
     """
     write_recipe(plan, out / "recipe.yaml")
-    _stage(1, "sections")
+    stages = _names(plan)
+    _say(stages, "sections")
     manifest = source if source is not None else _simulated(plan, out / "simulated")
-    _stage(2, "cohort")
+    _say(stages, "cohort")
     cohort = prepare_cohort(read_sections(manifest), out / "cohort", plan.prepare)
     split = prepare_split(cohort, plan.split, plan.seed)
     hashes = {name: sha256_of(section.path / "record.json") for name, section in cohort.sections.items()}
@@ -46,9 +49,14 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
         f"  train {', '.join(split.train)}; validation {', '.join(split.validation) or '–'}; test {', '.join(split.test) or '–'}",
         highlight=False,
     )
-    _stage(3, "training")
+    _say(stages, "training")
     train_generator(cohort, split, plan, out, plan.data)
-    _stage(4, "generation")
+    if plan.clip is not None:
+        _say(stages, "alignment")
+        if not (out / "clip" / "alignment.json").is_file():
+            examine(out, cohort, plan)
+        embed_run(out, cohort)
+    _say(stages, "generation")
     if not (out / "generated" / "patches.csv").is_file():
         generator = Generator.from_pretrained(out / "generator")
         sampling = plan.sampling
@@ -58,15 +66,30 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
             cohort, held_out, SHOWN, seed=sampling.seed, settings=settings, batch=sampling.batch
         )
         painted.save(out / "generated")
-    _stage(5, "evaluation")
+    _say(stages, "evaluation")
     if not (out / "evaluation" / "card.json").is_file():
         judge_run(out, cohort, plan)
-    _stage(6, "report")
+    if plan.analysis.steps:
+        _say(stages, "analysis")
+        analyse_run(out, cohort, plan)
+    _say(stages, "report")
     return write_report(out)
 
 
-def _stage(number: int, name: str) -> None:
-    console.rule(f"{number}/6 {name}", align="left")
+def _names(plan: Recipe) -> list[str]:
+    """The stages this recipe has."""
+    aligned, analysed = plan.clip is not None, bool(plan.analysis.steps)
+    return [
+        *("sections", "cohort", "training"),
+        *(["alignment"] if aligned else []),
+        *("generation", "evaluation"),
+        *(["analysis"] if analysed else []),
+        "report",
+    ]
+
+
+def _say(stages: list[str], name: str) -> None:
+    console.rule(f"{stages.index(name) + 1}/{len(stages)} {name}", align="left")
 
 
 def _simulated(plan: Recipe, folder: Path) -> Path:

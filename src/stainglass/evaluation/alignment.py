@@ -86,7 +86,9 @@ def recall_hits(
         for some in drawn:
             above = (near[i, some] > near[i, i]).sum() + 0.5 * (near[i, some] == near[i, i]).sum()
             for k in KS:
-                hits[k][i] += (above < k) / len(drawn)
+                hits[k][i] += above < k
+        for k in KS:
+            hits[k][i] /= len(drawn)
     return hits
 
 

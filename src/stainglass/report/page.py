@@ -15,6 +15,7 @@ from markupsafe import Markup
 from stainglass.evaluation.card import Answer, Card
 from stainglass.evaluation.recovery_rows import RULES
 from stainglass.files import atomic_path
+from stainglass.report.analysis_part import analysis_groups
 from stainglass.report.figures import recovery_bars, training_curves
 from stainglass.report.gallery import galleries
 from stainglass.report.images import picture_file, scale_bar_um
@@ -73,7 +74,9 @@ def _context(folder: RunFolder) -> dict[str, Any]:
         "bar_um": bar_um,
         "bar_share": 100 * bar_um / window_um if bar_um and window_um else None,
         "genes": _genes(folder, card),
-        "trainings": [_training(folder, name) for name in ("autoencoder", "denoiser")],
+        "analysis": analysis_groups(folder.path),
+        "latent": (folder.path / "analysis" / "latent.html").is_file(),
+        "trainings": [_training(folder, name) for name in _trained(folder)],
         "previews": _previews(folder),
         "proofs": _proofs(folder),
         "sections": _sections(cohort),
@@ -161,6 +164,11 @@ def _genes(folder: RunFolder, card: Card | None) -> list[dict[str, Any]]:
     if table is None or card is None:
         return []
     return table[table["split"] == card.split].head(MOST_GENES).to_dict("records")  # type: ignore[return-value]
+
+
+def _trained(folder: RunFolder) -> tuple[str, ...]:
+    """The networks this run trained; only some have a CLIP."""
+    return (*(["clip"] if (folder.path / "clip").is_dir() else []), "autoencoder", "denoiser")
 
 
 def _training(folder: RunFolder, name: str) -> dict[str, Any]:
