@@ -14,6 +14,7 @@ from signals_toy import look, write_embeddings
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import SamplerSettings
+from stainglass.report.figure_folder import write_figures
 from stainglass.report.latent_page import Colouring, LatentData, write_latent, write_latent_page
 from stainglass.synthesis.generator import Generator
 
@@ -113,3 +114,22 @@ def test_what_is_not_there_writes_nothing(
     with pytest.raises(StainglassError, match="has no section 'P9'"):
         write_latent(tmp_path, cohort, generator, SETTINGS, ["P9"], look=look)
     assert not (tmp_path / "analysis").exists()
+
+
+def test_a_run_with_a_clip(
+    run_folder: Path, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Generator.from_pretrained(run_folder / "generator")
+    (tmp_path / "generator").symlink_to(run_folder / "generator")
+    for section in cohort.sections:
+        write_embeddings(tmp_path, cohort, section, list(cohort.axis.ids[:20]))
+    test = list(cohort.split().test[:1])
+    page = write_figures(tmp_path, cohort, generator, SETTINGS, test, ["clip"], 8, look=look)
+    assert (page.parent / f"map_{test[0]}_clip.png").is_file()
+    tower = type("Tower", (), {"embed_images": staticmethod(look)})
+    monkeypatch.setattr("stainglass.models.clip.TissueCLIP.load", lambda folder: tower)
+    latent = write_latent(
+        tmp_path, cohort, generator, SETTINGS, test, colour="clip", features="clip", most=16, thumbnails=2
+    )
+    assert "this run&#39;s CLIP image embeddings" in latent.read_text(encoding="utf-8")
+    assert payload(latent)["colourings"][0]["name"] == "clip"  # type: ignore[index]

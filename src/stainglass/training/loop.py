@@ -93,87 +93,122 @@ def train(
     StopRequested
         On SIGTERM or Ctrl-C, after a checkpoint was written.
     """
-    accelerator = Accelerator(
-        mixed_precision=_precision(loop.precision),
-        gradient_accumulation_steps=loop.accumulate,
-        log_with=list(loop.trackers) or None,
-        project_dir=str(folder),
-    )
-    if loop.trackers:
-        accelerator.init_trackers("stainglass", config={"title": title, "steps": loop.steps})
-    objective.train().to(accelerator.device)
-    average = AveragedModel(objective, multi_avg_fn=_ema(loop.ema_half_life), use_buffers=False)
-    optimiser = torch.optim.AdamW(
-        [p for p in objective.parameters() if p.requires_grad],
-        lr=loop.learning_rate, betas=(0.9, 0.99), weight_decay=loop.weight_decay,
-    )  # fmt: skip
-    start, settings = (
-        0,
-        {"seed": loop.seed, "batch": loop.batch, "accumulate": loop.accumulate, "steps": loop.steps},
-    )
-    found = latest_checkpoint(folder)
-    if found is not None:
-        resumed = load_checkpoint(found, objective, average, optimiser, settings)
-        start = resumed.step
-        if accelerator.scaler is not None and "scaler" in resumed.state:
-            accelerator.scaler.load_state_dict(resumed.state["scaler"])
-    log = _Log(folder / "metrics.jsonl", start)
-    if start >= loop.steps:
-        return _averaged(average)
-    model, optimiser = accelerator.prepare(objective, optimiser)
-
-    def checkpoint(step: int) -> None:
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            # fp16 alone has a loss scale that goes on from step to step.
-            scale = {} if accelerator.scaler is None else {"scaler": accelerator.scaler.state_dict()}
-            bare = accelerator.unwrap_model(model)
-            save_checkpoint(folder, step, bare, average, optimiser, {**settings, **scale}, loop.keep)
-
-    batches = _batches(examples, loop, start, accelerator)
-    with _stop_signals() as stopping, progress_bar(title, loop.steps, start) as advance:
-        for step in range(start, loop.steps):
-            began = time.perf_counter()
-            set_seed(_mix(loop.seed, step))
-            rate = learning_rate(loop, step)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            figures: dict[str, float] = {}
-            for _ in range(loop.accumulate):
-                batch = next(batches)
-                with accelerator.accumulate(model):
-                    loss, parts = model({key: value.to(accelerator.device) for key, value in batch.items()})
-                    accelerator.backward(loss)
-                    if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(model.parameters(), loop.clip)
-                    optimiser.step()
-                    optimiser.zero_grad()
-                for key, value in {"loss": loss.detach(), **parts}.items():
-                    figures[key] = figures.get(key, 0.0) + float(value) / loop.accumulate
-            average.update_parameters(accelerator.unwrap_model(model))
-            done = step + 1
-            if not math.isfinite(figures["loss"]):
-                raise StainglassError(
-                    folder,
-                    f"the loss is not finite at step {done}",
-                    "Lower learning_rate, or set precision to no",
-                )
-            figures |= {"learning_rate": rate, "seconds": time.perf_counter() - began}
-            if done % loop.log_every == 0 or done in (1, loop.steps):
-                log.write({"step": done, **figures})
-                accelerator.log(figures, step=done)
+    run = _Run(objective, loop, folder, title)
+    if run.start >= loop.steps:
+        return _averaged(run.average)
+    run.prepare()
+    batches = _batches(examples, loop, run.start, run.accelerator)
+    with _stop_signals() as stopping, progress_bar(title, loop.steps, run.start) as advance:
+        for step in range(run.start, loop.steps):
+            figures = run.step(step, batches)
+            done, last = step + 1, step + 1 == loop.steps
+            run.record(done, figures)
             advance(1, f"loss {figures['loss']:.4f}")
-            last = done == loop.steps
             if last or stopping() or done % loop.checkpoint_every == 0:
-                checkpoint(done)
-            if (last or done % loop.preview_every == 0) and accelerator.is_main_process:
-                _preview(average, folder / "previews" / f"step-{done:07d}.png", on_preview)
+                run.checkpoint(done)
+            if (last or done % loop.preview_every == 0) and run.accelerator.is_main_process:
+                _preview(run.average, folder / "previews" / f"step-{done:07d}.png", on_preview)
             if stopping():
                 raise StopRequested(
                     f"stopped at step {done} of {loop.steps}; run the same command again to go on"
                 )
-    accelerator.end_training()
-    return _averaged(average)
+    run.accelerator.end_training()
+    return _averaged(run.average)
+
+
+class _Run:
+    """The state of one training: network, average, optimiser, and the step it goes on from."""
+
+    def __init__(self, objective: Objective, loop: Loop, folder: Path, title: str) -> None:
+        self.loop, self.folder = loop, folder
+        self.accelerator = Accelerator(
+            mixed_precision=_precision(loop.precision),
+            gradient_accumulation_steps=loop.accumulate,
+            log_with=list(loop.trackers) or None,
+            project_dir=str(folder),
+        )
+        if loop.trackers:
+            self.accelerator.init_trackers("stainglass", config={"title": title, "steps": loop.steps})
+        objective.train().to(self.accelerator.device)
+        self.model: Any = objective
+        self.average = AveragedModel(objective, multi_avg_fn=_ema(loop.ema_half_life), use_buffers=False)
+        self.optimiser: Any = torch.optim.AdamW(
+            [p for p in objective.parameters() if p.requires_grad],
+            lr=loop.learning_rate, betas=(0.9, 0.99), weight_decay=loop.weight_decay,
+        )  # fmt: skip
+        self.settings = {
+            "seed": loop.seed, "batch": loop.batch, "accumulate": loop.accumulate, "steps": loop.steps
+        }  # fmt: skip
+        self.start = self._resumed(objective)
+        self.log = _Log(folder / "metrics.jsonl", self.start)
+
+    def _resumed(self, objective: Objective) -> int:
+        """Take up the latest checkpoint; the step to go on from."""
+        found = latest_checkpoint(self.folder)
+        if found is None:
+            return 0
+        resumed = load_checkpoint(found, objective, self.average, self.optimiser, self.settings)
+        if self.accelerator.scaler is not None and "scaler" in resumed.state:
+            self.accelerator.scaler.load_state_dict(resumed.state["scaler"])
+        return int(resumed.step)
+
+    def prepare(self) -> None:
+        """Hand network and optimiser to Accelerate."""
+        self.model, self.optimiser = self.accelerator.prepare(self.model, self.optimiser)
+
+    def step(self, step: int, batches: Iterator[Batch]) -> dict[str, float]:
+        """One optimiser step over its micro-batches; the figures for the log.
+
+        Raises
+        ------
+        StainglassError
+            When the loss is not finite.
+        """
+        began = time.perf_counter()
+        set_seed(_mix(self.loop.seed, step))
+        rate = learning_rate(self.loop, step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        figures: dict[str, float] = {}
+        for _ in range(self.loop.accumulate):
+            for key, value in self._micro_step(next(batches)).items():
+                figures[key] = figures.get(key, 0.0) + float(value) / self.loop.accumulate
+        self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        if not math.isfinite(figures["loss"]):
+            raise StainglassError(
+                self.folder,
+                f"the loss is not finite at step {step + 1}",
+                "Lower learning_rate, or set precision to no",
+            )
+        return figures | {"learning_rate": rate, "seconds": time.perf_counter() - began}
+
+    def _micro_step(self, batch: Batch) -> dict[str, Tensor]:
+        with self.accelerator.accumulate(self.model):
+            loss, parts = self.model({key: value.to(self.accelerator.device) for key, value in batch.items()})
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.loop.clip)
+            self.optimiser.step()
+            self.optimiser.zero_grad()
+        return {"loss": loss.detach(), **parts}
+
+    def record(self, done: int, figures: dict[str, float]) -> None:
+        """A line of the log now and then, and of the trackers."""
+        if done % self.loop.log_every == 0 or done in (1, self.loop.steps):
+            self.log.write({"step": done, **figures})
+            self.accelerator.log(figures, step=done)
+
+    def checkpoint(self, done: int) -> None:
+        """Write a checkpoint; exactly this state is resumed."""
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        # fp16 alone has a loss scale that goes on from step to step.
+        scaler = self.accelerator.scaler
+        scale = {} if scaler is None else {"scaler": scaler.state_dict()}
+        bare = self.accelerator.unwrap_model(self.model)
+        state = {**self.settings, **scale}
+        save_checkpoint(self.folder, done, bare, self.average, self.optimiser, state, self.loop.keep)
 
 
 def learning_rate(loop: Loop, step: int) -> float:
