@@ -49,9 +49,9 @@ def analyse_run(run: Path, cohort: Cohort, plan: Recipe) -> None:
         if step == "figures":
             write_figures(*given, plan.analysis.signals, most, seed=seed, batch=batch)
         elif step == "components":
-            write_components(*given, most)
+            write_components(*given, most, noise_seed=seed)
         elif step == "subtypes":
-            write_subtypes(*given, most)
+            write_subtypes(*given, most, noise_seed=seed)
         else:
             points = MOST_POINTS if most is None else 2 * most * len(sections)
             write_latent(*given, most=points, seed=seed, batch=batch)

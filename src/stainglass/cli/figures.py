@@ -1,4 +1,4 @@
-"""``stainglass figures``, and what it shares with ``stainglass latent``: opening a run."""
+"""``stainglass figures``."""
 
 from __future__ import annotations
 
@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from stainglass.cli.common import DryRun, print_result, say_next
+from stainglass.cli.finished import CohortPath, SectionNames, open_run
 
 if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
     from stainglass.config import Recipe
     from stainglass.models.pipeline import SamplerSettings
     from stainglass.synthesis.generator import Generator
-
-SectionNames = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--section",
-        help="A section's id; may be given several times. By default the judged part of the split.",
-        negative="",
-        consume_multiple=False,
-    ),
-]
-CohortPath = Annotated[Path | None, Parameter(help="The cohort; by default the run's own.")]
 
 
 def figures(
@@ -67,48 +57,6 @@ def figures(
     )
     say_next(f"stainglass latent {run}")
     print_result(page)
-
-
-def open_run(
-    run: Path, cohort: Path | None, section: tuple[str, ...]
-) -> tuple[Recipe, Cohort, Generator, SamplerSettings, tuple[str, ...]]:
-    """A run's recipe, cohort, generator, sampler, and the sections to show: those named, or the judged part.
-
-    Raises
-    ------
-    StainglassError
-        When it is no run, has no generator, or a section is not of its cohort.
-    """
-    from stainglass.cohort.cohort import Cohort
-    from stainglass.config import load_recipe
-    from stainglass.errors import StainglassError
-    from stainglass.models.pipeline import SamplerSettings
-    from stainglass.synthesis.generator import Generator
-
-    if not (run / "recipe.yaml").is_file():
-        raise StainglassError(
-            run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote"
-        )
-    recipe = load_recipe(run / "recipe.yaml")
-    opened = Cohort.open(cohort or run / "cohort")
-    for name in section:
-        if name not in opened.sections:
-            raise StainglassError(
-                opened.path, f"has no section {name!r}", f"Choose one of {', '.join(opened.sections)}"
-            )
-    if not (run / "generator").is_dir():
-        raise StainglassError(
-            run / "generator",
-            "this run has no generator yet",
-            "Run 'stainglass train' or 'stainglass run' first",
-        )
-    generator = Generator.from_pretrained(run / "generator")
-    sampling, part = recipe.sampling, recipe.evaluation.part
-    settings = SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
-    sections = section or tuple(opened.split(recipe.split.name).part(part))
-    if not sections:
-        raise StainglassError(opened.path, f"its split has no {part} sections", "Name one with --section")
-    return recipe, opened, generator, settings, sections
 
 
 def tell(

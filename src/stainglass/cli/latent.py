@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from stainglass.cli.common import DryRun, print_result, say_next
-from stainglass.cli.figures import CohortPath, SectionNames, open_run, tell
+from stainglass.cli.figures import tell
+from stainglass.cli.finished import CohortPath, SectionNames, open_run
 
 
 def latent(

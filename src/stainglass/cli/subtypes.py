@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from stainglass.cli.common import print_result, say_next
-from stainglass.cli.components import Most, Sections, opened_run
+from stainglass.cli.finished import CohortPath, Most, SectionNames, open_run
 
 
 def subtypes(
@@ -18,13 +18,13 @@ def subtypes(
         Path | None,
         Parameter(help="A pathologist's labels: a folder or file of TSV per spot, or GeoJSON from QuPath."),
     ] = None,
-    sections: Sections = (),
+    sections: SectionNames = (),
     most: Most = None,
     classes: Annotated[
         tuple[str, ...],
         Parameter(help="Classes to score; by default those the training tissue shows.", negative=""),
     ] = (),
-    cohort: Annotated[Path | None, Parameter(help="The cohort; by default the run's own.")] = None,
+    cohort: CohortPath = None,
 ) -> None:
     """Score classes from expression and read them from real and generated pictures: macro-F1, AUROC, confusion.
 
@@ -43,8 +43,10 @@ def subtypes(
     from stainglass.analysis.find_subtypes import tell, write_subtypes
     from stainglass.files import read_json
 
-    opened, generator, sampler, seed = opened_run(run, cohort, most)
-    path = write_subtypes(run, opened, generator, sampler, sections, most, labels, classes, noise_seed=seed)
+    recipe, opened, generator, sampler, sections = open_run(run, cohort, sections, most)
+    path = write_subtypes(
+        run, opened, generator, sampler, sections, most, labels, classes, noise_seed=recipe.sampling.seed
+    )
     tell(read_json(path, "subtypes"))
     say_next(f"stainglass components {run}, or stainglass report {run}")
     print_result(path)
