@@ -177,7 +177,17 @@ def answer(stage: Stage, rows: list[Row], judge: str, primary: str = "recovery_g
         why += (
             f" Over the section's mean expression it is {bulk.value:.3f} [{bulk.low:.3f}, {bulk.high:.3f}]."
         )
+    if metric != "recovery_gain":
+        why += _recovery_too(_gain(stage, rows, judge, "shuffled", "recovery_gain"))
     return Answer(split=stage.split, holds=holds, value=gain.value, low=gain.low, high=gain.high, why=why)
+
+
+def _recovery_too(row: Row | None) -> str:
+    """What recovery says, where it is not the primary metric: a milder metric must not hide it."""
+    if row is None or row.value is None or row.low is None or row.high is None:
+        return ""
+    said = "is read back as well" if row.low > 0 else "is not read back"
+    return f" Expression {said}: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}] over shuffled."
 
 
 def _gain(stage: Stage, rows: list[Row], judge: str, control: str, metric: str) -> Row | None:
