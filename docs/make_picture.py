@@ -24,7 +24,9 @@ COLUMNS, GRID_SIDE, GRID_SHOWN = 9, 120, 36
 def pairs(run: Path) -> Image.Image:
     """Real windows of the judged split above, what was painted from their spots below; simulated tissue only."""
     if not (run / "simulated").is_dir():
-        raise SystemExit(f"{run}: its real windows are of patients, not ours to ship; give {run / 'generated'}")
+        raise SystemExit(
+            f"{run}: its real windows are of patients, not ours to ship; give {run / 'generated'}"
+        )
     pictures = np.load(run / "evaluation" / "pictures.npz", allow_pickle=False)
     split = str(pictures["splits"][0])
     canvas = Image.new("RGB", (SHOWN * SIDE + (SHOWN - 1) * GAP, 2 * SIDE + GAP), "white")

@@ -18,7 +18,14 @@ from stainglass.training.stages import train_clip, train_generator
 CLIP = {
     "clip": {"widths": [16, 24], "image_px": 32, "dim": 16},
     "genes": {"genes": 60, "width": 32, "tokens": 2, "input": "set", "top_k": 20},
-    "train_clip": {"steps": 120, "batch": 16, "chunk": 8, "warmup": 2, "log_every": 10, "learning_rate": 2e-3},
+    "train_clip": {
+        "steps": 120,
+        "batch": 16,
+        "chunk": 8,
+        "warmup": 2,
+        "log_every": 10,
+        "learning_rate": 2e-3,
+    },
 }
 
 

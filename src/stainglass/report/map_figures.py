@@ -160,10 +160,10 @@ def merit(axes: Axes, read: ReadSignal) -> None:
         return
     axes.axhspan(-bound, bound, color=CONTROL, alpha=0.25, linewidth=0)
     axes.text(
-        1.38,
-        bound + 0.02,
+        0.5,
+        -bound + 0.01,  # below the zero line, where no bar of a positive r reaches
         f"shuffled: within ±{bound:.2f}",
-        ha="right",
+        ha="center",
         va="bottom",
         fontsize=8,
         color="#8a5a00",
