@@ -158,3 +158,15 @@ def test_a_run_of_system_one_ends_with_report_card_and_figures(
     assert call(monkeypatch, capsys, "run", recipe, "--data", simulated, "--out", run)[0] == 0
     changed = [p.name for p, at in stamps.items() if p.stat().st_mtime_ns != at]
     assert set(changed) <= {"recipe.yaml", "provenance.json", "timing.json", "default.json", "cohort.json"}
+
+
+def test_a_dry_run_counts_clip_too(recipe: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    code, _, err = call(monkeypatch, capsys, "run", recipe, "--out", tmp_path / "dry", "--dry-run",
+                        "--set", "simulate.patients=3")  # fmt: skip
+    assert code == 0
+    assert "train: about" in err
+    few = float(err.split("train: about ")[1].split(" min")[0])
+    _, _, err = call(monkeypatch, capsys, "run", recipe, "--out", tmp_path / "dry", "--dry-run",
+                     "--set", "simulate.patients=3", "--set", "train_clip.steps=100000")  # fmt: skip
+    assert float(err.split("train: about ")[1].split(" min")[0]) > few + 1
+    assert not (tmp_path / "dry").exists()

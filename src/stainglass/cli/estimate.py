@@ -13,12 +13,15 @@ import torch
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Prepare, Recipe
 from stainglass.models.autoencoder import TissueAutoencoder
+from stainglass.models.clip import TissueCLIP, in_chunks, info_nce
 from stainglass.models.denoiser import make_denoiser, predict_velocity
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.solver import evaluations
+from stainglass.models.towers import CONVNET
 from stainglass.progress import console
 from stainglass.sections.read import SectionSource
 from stainglass.training.crops import MEMORY_BUDGET
+from stainglass.training.loop import cpu_has_bf16
 from stainglass.units import LATENT_STEP_PX
 
 BASE_GB = 0.9
@@ -31,8 +34,10 @@ JUDGE_SECONDS = 0.16
 """Features, LPIPS and the rest a window of 256 px on one core."""
 SUBJECTS_PAINTED, SUBJECTS_JUDGED, JUDGED_SPLITS = 4, 10, 2
 """Generated, shuffled, bulk and unconditional are painted; ten subjects are judged; held-out and other patient."""
-COMPRESSED = 0.35
-"""Bytes on disk a byte of raster, white margins left out."""
+FROZEN_WIDTH = 1280
+"""Features of EfficientNet-Lite0; other frozen towers have about as many."""
+STORED = 0.6
+"""Bytes on disk a byte of raster, pyramid included and white chunks left out (HER2ST: 0.36 to 0.55)."""
 
 
 def tell_prepare(sources: Sequence[SectionSource], settings: Prepare, out: Path) -> None:
@@ -42,7 +47,7 @@ def tell_prepare(sources: Sequence[SectionSource], settings: Prepare, out: Path)
     _tell(
         f"prepare {len(sources)} sections into {out}",
         seconds,
-        sum(megapixels) * 3 * COMPRESSED / 1e3,
+        sum(megapixels) * 3 * STORED / 1e3,
         BASE_GB + max(megapixels) * 3 * 2.5 / 1e3,
     )
 
@@ -138,11 +143,34 @@ def _training_seconds(plan: Recipe) -> tuple[float, float]:
             * loop.accumulate
             * _step_seconds(network, lambda: network.decode(network.encode(crop).latents).sample)
         )
+    if plan.clip is not None:
+        seconds += plan.train_clip.steps * plan.train_clip.accumulate * _clip_step_seconds(plan)
     denoiser, inputs = _denoiser(plan, plan.train_denoiser.batch)
     parameters += sum(p.numel() for p in denoiser.parameters())
     steps = plan.train_denoiser.steps * plan.train_denoiser.accumulate
     seconds += steps * _step_seconds(denoiser, lambda: predict_velocity(denoiser, *inputs))
     return seconds, parameters * 16 * (plan.train_denoiser.keep + 1) / 1e9
+
+
+def _clip_step_seconds(plan: Recipe) -> float:
+    """A step of CLIP; a frozen tower's looks at every spot come on top, once."""
+    assert plan.clip is not None
+    clip, genes, batch = plan.clip, plan.genes, plan.train_clip.batch
+    own = clip.tower == CONVNET
+    network = TissueCLIP(
+        genes.genes, genes.input, genes.width, genes.tokens, genes.top_k, clip.tower,
+        tower_width=FROZEN_WIDTH, widths=clip.widths, image_px=clip.image_px, dim=clip.dim,
+    )  # fmt: skip
+    side = plan.windows.size_px
+    seen = torch.rand(batch, 3, side, side) if own else torch.rand(batch, FROZEN_WIDTH)
+    counts, sizes = torch.ones(batch, genes.genes), torch.full((batch,), 55.0)
+
+    def forward() -> torch.Tensor:
+        images = in_chunks(network.image_vectors, plan.train_clip.chunk, seen)
+        vectors = in_chunks(network.gene_vectors, plan.train_clip.chunk, counts, sizes)
+        return info_nce(images, vectors, network.scale)
+
+    return _step_seconds(network, forward)
 
 
 def _sampling_seconds(plan: Recipe) -> float:
@@ -187,7 +215,9 @@ def _step_seconds(network: torch.nn.Module, forward: object) -> float:
     times = []
     for _ in range(4):
         began = time.perf_counter()
-        forward().pow(2).mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
+            loss = forward().pow(2).mean()
+        loss.backward()
         network.zero_grad()
         times.append(time.perf_counter() - began)
     return float(np.median(times[1:]))

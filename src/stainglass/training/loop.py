@@ -235,10 +235,10 @@ def _precision(wanted: str) -> str:
         return wanted
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if _cpu_has_bf16() else "no"
+    return "bf16" if cpu_has_bf16() else "no"
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; emulation would be slower than fp32."""
     told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 cannot tell
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
