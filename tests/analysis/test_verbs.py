@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,16 @@ import pandas as pd
 import pytest
 
 from small_recipe import small_recipe
-from stainglass.analysis.find_components import ComponentSettings, write_components
+from stainglass.analysis.dividers import ComponentSettings
+from stainglass.analysis.find_components import write_components
 from stainglass.analysis.find_subtypes import write_subtypes
 from stainglass.analysis.polygons import contains, full_resolution_mpp, read_geojson
-from stainglass.cli import main as cli
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import write_recipe
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import SamplerSettings
 from stainglass.synthesis.generator import Generator
+from verbs import bad, call
 
 FAST = SamplerSettings(steps=1, guidance=1.0)
 
@@ -46,27 +46,6 @@ def run(run_folder: Path, cohort: Cohort, simulated: Path, tmp_path_factory: pyt
 @pytest.fixture(scope="module")
 def generator(run: Path) -> Generator:
     return Generator.from_pretrained(run / "generator")
-
-
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["stainglass", *map(str, words)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def bad(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    code, _, err = call(monkeypatch, capsys, *words)
-    assert code == 2, err
-    assert "Traceback" not in err
-    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
-    return line
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from test_cli import SMALL, bad, call
 
 from stainglass.analysis.embeddings import read_embeddings
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.clip import TissueCLIP
+from verbs import bad, call
 
+SMALL = Path(__file__).parents[1] / "small.yaml"
 CLIP = {
     "clip": {"widths": [16, 24], "image_px": 32, "dim": 16},
     "train_clip": {"steps": 4, "batch": 8, "chunk": 4, "warmup": 1},

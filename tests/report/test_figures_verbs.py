@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import anndata as ad
@@ -12,9 +11,9 @@ import zarr
 from scipy.sparse import csr_matrix
 from signals_toy import look, write_embeddings
 
-from stainglass.cli import main as cli
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import load_recipe, write_recipe
+from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"
 
@@ -39,28 +38,6 @@ def run(run_folder: Path, cohort: Cohort, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stainglass.models.features.EfficientNetLite0", CheapNetwork)
-
-
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["stainglass", *map(str, words)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def bad(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    code, _, err = call(monkeypatch, capsys, *words)
-    assert code == 2, err
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, err
-    return lines[0]
 
 
 @pytest.mark.parametrize("verb", ["figures", "latent"])

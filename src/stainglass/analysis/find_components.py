@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 from scipy.spatial import cKDTree
 from scipy.stats import pearsonr
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 
 from stainglass.analysis.agreement import (
     Interval,
@@ -26,9 +23,10 @@ from stainglass.analysis.agreement import (
     moved,
     rand_index,
 )
-from stainglass.analysis.classes import ClassScorer, Expressed
+from stainglass.analysis.classes import ClassScorer
 from stainglass.analysis.classifier import Embed, PictureClassifier
 from stainglass.analysis.components import SOURCES, Components
+from stainglass.analysis.dividers import ComponentSettings, Divider, fit_divider, refuse_signal
 from stainglass.analysis.nuclei import (
     FoundNuclei,
     NucleusFinder,
@@ -38,9 +36,6 @@ from stainglass.analysis.nuclei import (
 )
 from stainglass.analysis.overlay import colours_of, draw_nuclei, draw_regions
 from stainglass.analysis.polygons import Polygon, feature, full_resolution_mpp, write_geojson
-from stainglass.analysis.recovery import Reader, variable_genes
-from stainglass.analysis.regions import above, same_share, signal_threshold
-from stainglass.analysis.signals import GeneScale, find_signal, measure
 from stainglass.analysis.study import (
     JudgedSection,
     Looker,
@@ -53,7 +48,6 @@ from stainglass.analysis.study import (
     teach,
 )
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, write_json
 from stainglass.genes.classes import UNASSIGNED
@@ -64,111 +58,8 @@ from stainglass.sections.simulate.truth import load_truth
 from stainglass.synthesis.generator import Generator
 
 FORMAT = 1
-CLUSTER_GENES, CLUSTER_COMPONENTS = 500, 15
 NUCLEUS_COLOUR = (0, 114, 178)
 PAIRS = (("real", "generated"), ("expression", "real"), ("expression", "generated"))
-
-
-@dataclass(frozen=True)
-class ComponentSettings:
-    """What tissue is divided by.
-
-    Attributes
-    ----------
-    signal
-        ``classes`` (the class called from markers), ``clusters`` (k-means of the principal components of
-        expression), a gene, or a gene set.
-    clusters
-        Number of clusters.
-    threshold
-        For a gene or gene set: above it lies the region; Otsu's over the training spots by default.
-    whole
-        Find the nuclei of the whole real section too, not only of its patches.
-    seed
-        Of k-means, redraws and intervals.
-    """
-
-    signal: str = "classes"
-    clusters: int = 6
-    threshold: float | None = None
-    whole: bool = True
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Divider:
-    """Divides spots by a signal, measured or read from pictures; fitted on real training tissue.
-
-    Attributes
-    ----------
-    names
-        Of the groups.
-    about
-        What was fitted, for JSON.
-    """
-
-    names: tuple[str, ...]
-    about: Mapping[str, Any]
-
-    def measured(self, windows: Sequence[Window], expressed: Expressed) -> Int64[np.ndarray, n]:
-        """Group of each spot by its expression; -1: none."""
-        raise NotImplementedError
-
-    def read(self, features: Float64[np.ndarray, "n d"]) -> Int64[np.ndarray, n]:
-        """Group of each spot as its picture has it."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class _ByClass(Divider):
-    """By the class called from markers; pictures are read by the classifier."""
-
-    scorer: ClassScorer
-    classifier: PictureClassifier
-    seed: int
-
-    def measured(self, windows: Sequence[Window], expressed: Expressed) -> Int64[np.ndarray, n]:
-        return self.scorer.call(expressed, self.seed).label
-
-    def read(self, features: Float64[np.ndarray, "n d"]) -> Int64[np.ndarray, n]:
-        at = [self.names.index(name) for name in self.classifier.classes]
-        return np.array(at, np.int64)[self.classifier.probabilities(features).argmax(axis=1)]
-
-
-@dataclass(frozen=True)
-class _ByCluster(Divider):
-    """By k-means of the principal components of expression; pictures are read by a classifier of the clusters."""
-
-    genes: Int64[np.ndarray, g]
-    components: PCA
-    means: KMeans
-    classifier: PictureClassifier
-
-    def measured(self, windows: Sequence[Window], expressed: Expressed) -> Int64[np.ndarray, n]:
-        level = _levels(expressed, self.genes)
-        return self.means.predict(self.components.transform(level)).astype(np.int64)
-
-    def read(self, features: Float64[np.ndarray, "n d"]) -> Int64[np.ndarray, n]:
-        at = [self.names.index(name) for name in self.classifier.classes]
-        return np.array(at, np.int64)[self.classifier.probabilities(features).argmax(axis=1)]
-
-
-@dataclass(frozen=True)
-class _ByThreshold(Divider):
-    """Above and below a threshold of a gene or gene set; pictures are read by a ridge (`recovery.Reader`)."""
-
-    cohort: Cohort
-    scale: GeneScale
-    signal: Any
-    threshold: float
-    reader: Reader
-    read_threshold: float
-
-    def measured(self, windows: Sequence[Window], expressed: Expressed) -> Int64[np.ndarray, n]:
-        return above(_signal(self.cohort, self.scale, self.signal, windows), self.threshold)
-
-    def read(self, features: Float64[np.ndarray, "n d"]) -> Int64[np.ndarray, n]:
-        return above(self.reader.read(features)[:, 0], self.read_threshold)
 
 
 def write_components(
@@ -216,7 +107,7 @@ def write_components(
     """
     how = how or ComponentSettings()
     judged = judged_sections(run, cohort, sections)
-    _refuse_signal(how, cohort)  # before minutes of painting
+    refuse_signal(how, cohort)  # before minutes of painting
     looker = Looker(run, embed)
     training = TrainingTissue.of(cohort, generator, judged, looker)
     window_um = generator.facts.window_px * cohort.mpp
@@ -228,7 +119,7 @@ def write_components(
             "; ".join(classes.notes),
             "Train on more sections, or give sections with more counts",
         )
-    divider = _divider(how, cohort, training, scorer, classes.result.classifier, window_um)
+    divider = fit_divider(how, cohort, training, scorer, classes.result.classifier, window_um)
     finder = NucleusFinder.fit(training.sample, cohort.mpp)
     out = run / "analysis" / "components"
     if how.signal != "classes":  # each division in its own folder: none overwrites another's
@@ -258,87 +149,6 @@ def write_components(
         ),
     )
     return out / "components.json"
-
-
-def _refuse_signal(how: ComponentSettings, cohort: Cohort) -> None:
-    if how.signal == "clusters" and how.clusters < 2:
-        raise StainglassError("--clusters", f"{how.clusters} divides nothing", "Ask for two or more")
-    if how.signal in ("classes", "clusters"):
-        return
-    if find_signal(how.signal, cohort.axis).kind == "clip":
-        raise StainglassError(
-            "--signal clip",
-            "CLIP learnt with the generator, so its similarity divides no generated tissue",
-            "Choose classes, clusters, a gene or a gene set",
-        )
-
-
-def _divider(
-    how: ComponentSettings,
-    cohort: Cohort,
-    training: TrainingTissue,
-    scorer: ClassScorer,
-    classifier: PictureClassifier,
-    window_um: float,
-) -> Divider:
-    if how.signal == "classes":
-        about = {"kind": "classes", "pictures": "classifier of classes, calibrated"}
-        return _ByClass(scorer.classes, about, scorer, classifier, how.seed)
-    if how.signal == "clusters":
-        return _clusters(how, training, window_um)
-    signal = find_signal(how.signal, cohort.axis)
-    scale = GeneScale.fit(cohort, sorted(set(training.sections)), [signal])
-    values = _signal(cohort, scale, signal, training.windows)
-    threshold = how.threshold if how.threshold is not None else signal_threshold(values)
-    reader = Reader.fit(training.features, values[:, None])
-    read_threshold = same_share(values, threshold, reader.read(training.features)[:, 0])
-    told: dict[str, Any] = {"kind": signal.kind, "unit": signal.unit, "source": signal.source, "threshold": threshold,
-             "threshold_of_readings": read_threshold, "pictures": "ridge, the same share of training spots above"}  # fmt: skip
-    names = (f"{signal.name} low", f"{signal.name} high")
-    return _ByThreshold(names, told, cohort, scale, signal, threshold, reader, read_threshold)
-
-
-def _clusters(how: ComponentSettings, training: TrainingTissue, window_um: float) -> Divider:
-    detected = np.flatnonzero(np.asarray((training.expressed.counts > 0).mean(axis=0)).reshape(-1) > 0.05)
-    genes = detected[variable_genes(_levels(training.expressed, detected), CLUSTER_GENES)]
-    level = _levels(training.expressed, genes)
-    components = PCA(min(CLUSTER_COMPONENTS, len(level) - 1, len(genes)), svd_solver="full").fit(level)
-    if not 2 <= how.clusters <= len(level) // 2:
-        raise StainglassError(
-            "--clusters",
-            f"{how.clusters} clusters of {len(level)} training spots",
-            "Ask for two or more, and fewer",
-        )
-    means = KMeans(how.clusters, n_init=10, random_state=how.seed).fit(components.transform(level))
-    names = tuple(f"cluster {i + 1}" for i in range(how.clusters))
-    taught = teach(training, [names[i] for i in means.labels_], window_um)
-    if taught.result is None:
-        raise StainglassError("--signal clusters", "; ".join(taught.notes), "Ask for fewer clusters")
-    about = {"kind": "clusters", "genes": len(genes), "pictures": "classifier of clusters, calibrated",
-             "notes": taught.notes}  # fmt: skip
-    return _ByCluster(names, about, genes, components, means, taught.result.classifier)
-
-
-def _levels(expressed: Expressed, genes: Int64[np.ndarray, g]) -> Float64[np.ndarray, "n g"]:
-    """log1p CP10k of some genes, centred within sections: a batch makes no cluster."""
-    totals = np.maximum(expressed.totals(), 1e-9)
-    level = np.log1p(expressed.columns(genes) / totals[:, None] * 1e4)
-    for section in np.unique(expressed.section):
-        inside = expressed.section == section
-        level[inside] -= level[inside].mean(axis=0)
-    return level
-
-
-def _signal(
-    cohort: Cohort, scale: GeneScale, signal: Any, windows: Sequence[Window]
-) -> Float64[np.ndarray, n]:
-    values = np.full(len(windows), np.nan)
-    for name in dict.fromkeys(w.section for w in windows):
-        here = [i for i, w in enumerate(windows) if w.section == name]
-        values[here] = measure(
-            signal, cohort.sections[name], [str(windows[i].spot) for i in here], scale, None
-        )
-    return values
 
 
 class _Section:

@@ -135,9 +135,10 @@ def write_subtypes(
     tree = study.tree()
     tree["notes"] = [*honesty_notes(cohort, generator, judged), *tree["notes"]]
     tree["features"] = looker.name
+    table = study.table()
     with atomic_path(out / "spots.csv") as temporary:
-        study.table().to_csv(temporary, index=False, float_format="%.5g")
-    study.draw(out / "subtypes.png")
+        table.to_csv(temporary, index=False, float_format="%.5g")
+    study.draw(out / "subtypes.png", table, tree["targets"]["markers"]["confusion"])
     write_json(out / "subtypes.json", as_json(tree))
     return out / "subtypes.json"
 
@@ -425,10 +426,9 @@ class _Study:
                     whole[f"{name} from {which}, p"] = p.max(axis=1)
         return whole
 
-    def draw(self, path: Path) -> None:
-        """Confusion matrices and maps."""
+    def draw(self, path: Path, whole: pd.DataFrame, matrices: Mapping[str, Any]) -> None:
+        """Confusion matrices and maps of what `table` and `tree` gave."""
         taught = self.targets["markers"]
-        whole = self.table()
         sources = {
             "markers": "class",
             "real pictures": "markers from real",
@@ -442,7 +442,6 @@ class _Study:
             here = whole[whole["section"] == one.painted.section]
             found = {title: here[column].fillna(UNASSIGNED).tolist() for title, column in sources.items()}
             maps.append((one.painted.section, one.painted.centres_um_yx, found))
-        matrices = self._target("markers", taught)["confusion"]
         draw_classes(path, taught.classes, dict(list(matrices.items())[:3]), maps)
 
 

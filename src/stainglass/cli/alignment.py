@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from stainglass.analysis.embeddings import few_genes
-from stainglass.cli.judge import read_patches
+from stainglass.cli.judge import TRAIN_WINDOWS, read_patches
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
@@ -15,8 +15,6 @@ from stainglass.evaluation.alignment import CHANCE, CLIP, COLOUR, write_alignmen
 from stainglass.evaluation.card import Row
 from stainglass.models.clip import TissueCLIP
 from stainglass.progress import console
-
-TRAIN_WINDOWS = 2000
 
 
 def examine(run: Path, cohort: Cohort, recipe: Recipe) -> Path:

@@ -42,7 +42,8 @@ def components(
     run
         Folder of a run with recipe.yaml and generator/.
     """
-    from stainglass.analysis.find_components import ComponentSettings, write_components
+    from stainglass.analysis.dividers import ComponentSettings
+    from stainglass.analysis.find_components import write_components
 
     how = ComponentSettings(signal, clusters, threshold, whole)
     recipe, opened, generator, sampler, sections = open_run(run, cohort, sections, most)

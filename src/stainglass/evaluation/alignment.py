@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stainglass.evaluation.card import Row
-from stainglass.evaluation.resampling import Estimate, Resampling, codes
+from stainglass.evaluation.resampling import Estimate, Resampling, codes, derange_as_far_as_possible
 from stainglass.evaluation.stage import Stage
 from stainglass.evaluation.tissue import Tissue
 from stainglass.files import write_json
@@ -211,8 +211,6 @@ def write_alignment(
     seed: int = 0,
 ) -> list[Row]:
     """Examine a CLIP on every spot of held-out sections, before there is a generator; writes ``alignment.json``."""
-    from stainglass.evaluation.resampling import derange_as_far_as_possible
-
     rng = np.random.default_rng(seed)
     resampling = Resampling.of(held_out.centres_um_yx, held_out.sections, derange_um, 1000, rng)
     partners, distance = derange_as_far_as_possible(
