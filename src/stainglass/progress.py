@@ -27,7 +27,7 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+def progress_bar(title: str, total: int | None, done: int = 0) -> Iterator[Advance]:
     """Show a bar with elapsed and remaining time; in a log file, one line at the end.
 
     Parameters
@@ -35,7 +35,7 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     title
         What is being done.
     total
-        Units of work.
+        Units of work; None when nobody knows.
     done
         Units already done (a resumed run).
     """

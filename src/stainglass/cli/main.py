@@ -15,6 +15,7 @@ from stainglass.cli.components import components
 from stainglass.cli.doctor import doctor
 from stainglass.cli.embed import embed
 from stainglass.cli.evaluate import evaluate
+from stainglass.cli.fetch import fetch
 from stainglass.cli.figures import figures
 from stainglass.cli.generate import generate
 from stainglass.cli.latent import latent
@@ -36,7 +37,7 @@ app = App(
 )
 
 VERBS = (
-    *(run, simulate, prepare, align, train, generate, evaluate, report),
+    *(run, fetch, simulate, prepare, align, train, generate, evaluate, report),
     *(embed, retrieve, figures, components, subtypes, latent, doctor),
 )
 for verb in VERBS:
