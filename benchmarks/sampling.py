@@ -20,7 +20,7 @@ import torch
 from benchmarks.common import arguments, emit, in_turns, target
 from stainglass.config import Recipe, load_recipe
 from stainglass.models.autoencoder import TissueAutoencoder, decode_latents, encode_pixels
-from stainglass.models.denoiser import make_denoiser, predict_velocity
+from stainglass.models.denoiser import make_denoiser
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
 from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.models.solver import make_scheduler
@@ -84,9 +84,7 @@ def measure(
         seconds = in_turns(
             {
                 "sample": lambda: pipeline.sample_latents(told, noise, settings),
-                "forward": lambda: [
-                    predict_velocity(pipeline.denoiser, noise, level, embedded) for _ in range(forwards)
-                ],
+                "forward": lambda: [pipeline.velocity(noise, level, embedded) for _ in range(forwards)],
                 "encode": lambda: encode_pixels(pipeline.autoencoder, pixels),
                 "decode": lambda: decode_latents(pipeline.autoencoder, latents),
             },

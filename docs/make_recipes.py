@@ -49,7 +49,7 @@ PLAIN = {
     "Clip.dim": "Dimensions of the common space.",
     "Clip.dropout": "Before the projections; sections have few spots.",
     "Analysis.steps": "Which, in this order; see docs/analysis.md.",
-    "Denoiser.kind": "A convolutional UNet, or a small DiT.",
+    "Denoiser.kind": "A convolutional UNet, a small DiT, or Stable Diffusion; see docs/stable_diffusion.md.",
     "Denoiser.widths": "Channels of every level of the UNet; the DiT takes the first as its width.",
     "Denoiser.layers": "Blocks a level of the UNet; blocks of the DiT.",
     "Loop.steps": "Optimiser steps.",

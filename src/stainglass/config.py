@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
@@ -101,11 +101,28 @@ class Clip(_Strict):
 class Denoiser(_Strict):
     """The network that turns noise into latents."""
 
-    kind: Literal["unet", "dit"] = "unet"
+    kind: Literal["unet", "dit", "stable-diffusion"] = "unet"
     widths: tuple[int, ...] = (64, 128, 128)
     layers: int = Field(1, ge=1)
     heads_of: int = Field(32, ge=8)
     """Channels an attention head."""
+    source: str | None = None
+    """Of ``stable-diffusion``: folder or hub id of a diffusers checkpoint of Stable Diffusion 1.x or 2.x. Its UNet is
+    fine-tuned, its VAE is the autoencoder (unless ``autoencoder.folder`` is set), its schedule is kept."""
+    revision: str | None = None
+    """Commit of a hub id; pin it."""
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    """Of ``stable-diffusion`` without a source: what the network answers."""
+    zero_snr: bool = True
+    """Of ``stable-diffusion`` without a source: the last timestep is nothing but noise (Lin et al. 2024)."""
+    pooled: Literal["token", "none"] = "token"
+    """Of ``stable-diffusion``, which has no place for a pooled vector: one more token, or not told."""
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> Self:
+        if self.source is not None and self.kind != "stable-diffusion":
+            raise ValueError("source needs kind: stable-diffusion")
+        return self
 
 
 class Loop(_Strict):
@@ -126,6 +143,8 @@ class Loop(_Strict):
     keep: int = Field(2, ge=1)
     preview_every: int = Field(250, ge=1)
     log_every: int = Field(10, ge=1)
+    optimiser: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
+    """``adamw-fused``: one kernel a step; ``adamw-8bit``: moments in 8 bits, needs a GPU and bitsandbytes."""
     trackers: tuple[str, ...] = ()
     """Any of Accelerate's trackers, e.g. ``tensorboard``."""
     seed: int = 0
@@ -152,9 +171,31 @@ class AlignLoop(Loop):
     """Spots of one section whose expression (20 components) has at least this cosine are no negatives."""
 
 
+class Stage(_Strict):
+    """One of the stages of fine-tuning, each with its own warm-up and decay."""
+
+    train: Literal["condnet", "cross-attention", "lora", "all"]
+    steps: int = Field(ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+
+
 class DenoiserLoop(Loop):
     """Training of GeneCondNet and the denoiser on crops of the latent rasters."""
 
+    train: Literal["condnet", "cross-attention", "lora", "all"] = "all"
+    """What is trained besides GeneCondNet: ``condnet`` nothing, ``cross-attention`` the denoiser's maps from tokens to
+    keys and values, ``lora`` a low-rank change of its attention (Hu et al. 2021), ``all`` the whole denoiser."""
+    stages: tuple[Stage, ...] = ()
+    """Several such trainings one after another, each with ``train``, ``steps`` and, if it differs, ``learning_rate``;
+    they replace ``train`` and ``steps``."""
+    lora_rank: int = Field(16, ge=1)
+    """Rank of LoRA."""
+    gradient_checkpointing: bool = False
+    """Compute the denoiser's activations twice instead of keeping them: slower, in far less memory."""
+    min_snr: float | None = Field(None, gt=0)
+    """γ of min-SNR-γ (Hang et al. 2023): the error of the clean latent weighs min(SNR, γ); 5 is usual."""
+    noise_offset: float = Field(0.0, ge=0)
+    """Deviation of a shift of the noise by channel, so that overall brightness is learnt too; needless at zero SNR."""
     image_share: float = Field(0.0, ge=0, lt=1)
     """Share of windows told the CLIP embedding of their own picture instead of genes; needs ``clip``."""
 
@@ -164,6 +205,18 @@ class DenoiserLoop(Loop):
     """Share of windows cut at any position of the raster instead of round a spot."""
     turns: bool = True
     """The eight flips and turns, spot offsets turned along."""
+
+    def in_stages(self) -> tuple[DenoiserLoop, ...]:
+        """A loop a stage; this one itself without stages."""
+        if not self.stages:
+            return (self,)
+        told = [stage.model_dump(exclude_none=True) for stage in self.stages]
+        return tuple(self.model_copy(update={**changes, "stages": ()}) for changes in told)
+
+    @property
+    def all_steps(self) -> int:
+        """Optimiser steps of all stages together."""
+        return sum(loop.steps for loop in self.in_stages())
 
 
 class Sampling(_Strict):

@@ -3,6 +3,7 @@ import torch
 
 from stainglass.config import Denoiser
 from stainglass.models.denoiser import TissueDiT, _forward, make_denoiser, predict_velocity
+from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.solver import evaluations, integrate
 
@@ -29,17 +30,24 @@ def denoiser(request: pytest.FixtureRequest) -> torch.nn.Module:
 def test_shape_other_sizes_and_hearing(denoiser: torch.nn.Module) -> None:
     x, t = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
     with torch.no_grad():
-        v = predict_velocity(denoiser, x, t, told())
+        v = predict_velocity(denoiser, x, t, told(), RECTIFIED)
         assert v.shape == x.shape
-        assert predict_velocity(denoiser, torch.randn(2, 8, 24, 16), t, told()).shape == (2, 8, 24, 16)
+        assert predict_velocity(denoiser, torch.randn(2, 8, 24, 16), t, told(), RECTIFIED).shape == (
+            2,
+            8,
+            24,
+            16,
+        )
         c = told()
         for changed in (
             Embedded(c.tokens + c.mask[..., None], c.mask, c.pooled),
             Embedded(c.tokens, c.mask, c.pooled + 1),
         ):
-            assert (predict_velocity(denoiser, x, t, changed) - v).abs().max() > 1e-5
+            assert (predict_velocity(denoiser, x, t, changed, RECTIFIED) - v).abs().max() > 1e-5
         masked = Embedded(c.tokens + 5 * ~c.mask[..., None], c.mask, c.pooled)
-        torch.testing.assert_close(predict_velocity(denoiser, x, t, masked), v, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            predict_velocity(denoiser, x, t, masked, RECTIFIED), v, atol=1e-5, rtol=1e-4
+        )
 
 
 def test_the_dit_starts_as_pixart_without_a_pooled_vector() -> None:
@@ -49,7 +57,7 @@ def test_the_dit_starts_as_pixart_without_a_pooled_vector() -> None:
     c = told()
     x, t = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
     with torch.no_grad():
-        with_pooled = _forward(dit, x, t, c)
+        with_pooled = _forward(dit, x, RECTIFIED.timestep(t), c)
         without = dit(
             x,
             encoder_hidden_states=c.tokens,
@@ -68,7 +76,7 @@ def test_a_fresh_denoiser_gives_the_best_guess_for_normal_data() -> None:
     for level in (0.1, 0.3, 0.9):
         x = (1 - level) * z + level * noise
         c = told(64)
-        guess = predict_velocity(fresh, x, torch.full((64,), level), c).detach()
+        guess = predict_velocity(fresh, x, torch.full((64,), level), c, RECTIFIED).detach()
         error = (guess - (noise - z)).pow(2).mean()
         for slope in (0.98, 1.02):
             assert error < (slope * guess - (noise - z)).pow(2).mean()
@@ -90,7 +98,7 @@ def gaussian_velocity(x: torch.Tensor, t: float) -> torch.Tensor:
 def test_solvers_follow_a_flow_whose_end_is_known(solver: str, tolerance: float) -> None:
     noise = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     errors = [
-        (integrate(gaussian_velocity, noise, solver, n) - (MEAN + STD * noise)).abs().mean().item()
+        (integrate(gaussian_velocity, noise, solver, n, RECTIFIED) - (MEAN + STD * noise)).abs().mean().item()
         for n in (4, 16)
     ]
     assert errors[1] < tolerance
@@ -105,5 +113,5 @@ def test_evaluations_are_counted_as_they_happen() -> None:
             calls.append(t)
             return x * 0
 
-        integrate(still, torch.zeros(1, 1, 2, 2), solver, 5)
+        integrate(still, torch.zeros(1, 1, 2, 2), solver, 5, RECTIFIED)
         assert len(calls) == evaluations(solver, 5)

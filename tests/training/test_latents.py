@@ -10,6 +10,7 @@ from stainglass.cohort.windows import Window
 from stainglass.config import DenoiserLoop, GeneEncoder
 from stainglass.genes.normalise import log_normalised
 from stainglass.models.autoencoder import TissueAutoencoder, encode_pixels, load_autoencoder, pixels_to_input
+from stainglass.models.flow import RECTIFIED
 from stainglass.models.turns import TURNS, turn_plane
 from stainglass.training.denoise import LatentCrops, LatentSpace
 from stainglass.training.encode import _inverse, encode_sections, raster_name, turns_needed
@@ -99,7 +100,7 @@ def test_examples_are_functions_of_their_position(cohort: Cohort, autoencoder: T
 
     def crops() -> LatentCrops:
         return LatentCrops(cohort, train, axis, space, GeneEncoder(genes=40), DenoiserLoop(null_share=0.5),
-                           size_px=64, reach_um=115.0, max_spots=4)  # fmt: skip
+                           size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED)  # fmt: skip
 
     one, other = crops(), crops()
     for _ in range(3):

@@ -23,7 +23,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import decode_latents
-from stainglass.models.denoiser import predict_velocity
 from stainglass.models.genecondnet import ConditionTensors, Embedded
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.synthesis.noise import window_noise
@@ -143,7 +142,7 @@ class _Mind:
         """Mean brightness in grey levels of every 8 × 8 px of the picture in mind."""
         x = (1 - level) * self.clean + level * self.noise
         at = torch.full((1,), level, device=x.device)
-        clean = x - level * predict_velocity(self.pipeline.denoiser, x, at, told)
+        clean = x - level * self.pipeline.velocity(x, at, told)
         pixels = self.pipeline.autoencoder.decode(clean * self.std + self.mean).sample
         grey = pixels.mean(1, keepdim=True) * HALF_RANGE
         return torch.nn.functional.avg_pool2d(grey, LATENT_STEP_PX)[0, 0]

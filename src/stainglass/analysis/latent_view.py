@@ -24,7 +24,6 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import decode_latents
-from stainglass.models.denoiser import predict_velocity
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import integrate
@@ -285,13 +284,13 @@ def denoising_states(
             states.append(x * std + mean)
             levels.append(t)
         at = torch.full((len(x),), t, device=x.device)
-        v = predict_velocity(pipeline.denoiser, x, at, embedded)
+        v = pipeline.velocity(x, at, embedded)
         if null is None or not settings.guided(t):
             return v
-        without = predict_velocity(pipeline.denoiser, x, at, null)
+        without = pipeline.velocity(x, at, null)
         return without + settings.guidance * (v - without)
 
-    end = integrate(velocity, noise, settings.solver, settings.steps)
+    end = integrate(velocity, noise, settings.solver, settings.steps, pipeline.flow)
     return [*states, end * std + mean], [*levels, 0.0]
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Prepare, Recipe
+from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
 from stainglass.models.clip import TissueCLIP, in_chunks, info_nce
 from stainglass.models.denoiser import make_denoiser, predict_velocity
+from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.solver import evaluations
+from stainglass.models.stable_diffusion import find_checkpoint
 from stainglass.models.towers import CONVNET
 from stainglass.progress import console
 from stainglass.sections.read import SectionSource
@@ -91,13 +95,13 @@ def tell_painting(pipeline: Any, windows: int, settings: Any, batch: int, out: P
         torch.ones(batch, tokens, dtype=torch.bool),
         torch.zeros(batch, width),
     )
-    inputs = (torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5), told)
+    x, t = torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5)
     guided = 1 + (settings.interval[1] - settings.interval[0] if settings.guidance != 1 else 0)
     calls = -(-windows // batch) * evaluations(settings.solver, settings.steps) * guided
     disk_gb = windows * facts.window_px**2 * 3 * 0.8 / 1e9
     _tell(
         f"paint {windows} windows into {out}",
-        calls * _forward_seconds(pipeline.denoiser, inputs),
+        calls * _forward_seconds(lambda: pipeline.velocity(x, t, told)),
         disk_gb,
         BASE_GB + 0.5,
     )
@@ -130,7 +134,7 @@ def tell_run(plan: Recipe, source: Path | None, out: Path) -> None:
 
 def _training_seconds(plan: Recipe) -> tuple[float, float]:
     """Seconds (a step of each network timed here and now) and GB of checkpoints."""
-    loop, own = plan.train_autoencoder, plan.autoencoder.folder is None
+    loop, own = plan.train_autoencoder, plan.autoencoder.folder is None and plan.denoiser.source is None
     seconds, parameters = 0.0, 0
     if own:
         network = TissueAutoencoder(
@@ -145,10 +149,10 @@ def _training_seconds(plan: Recipe) -> tuple[float, float]:
         )
     if plan.clip is not None:
         seconds += plan.train_clip.steps * plan.train_clip.accumulate * _clip_step_seconds(plan)
-    denoiser, inputs = _denoiser(plan, plan.train_denoiser.batch)
+    denoiser, forward, share = _denoiser(plan, plan.train_denoiser.batch)
     parameters += sum(p.numel() for p in denoiser.parameters())
-    steps = plan.train_denoiser.steps * plan.train_denoiser.accumulate
-    seconds += steps * _step_seconds(denoiser, lambda: predict_velocity(denoiser, *inputs))
+    steps = plan.train_denoiser.all_steps * plan.train_denoiser.accumulate
+    seconds += steps * _step_seconds(denoiser, forward) / share
     return seconds, parameters * 16 * (plan.train_denoiser.keep + 1) / 1e9
 
 
@@ -174,49 +178,56 @@ def _clip_step_seconds(plan: Recipe) -> float:
 
 
 def _sampling_seconds(plan: Recipe) -> float:
-    denoiser, inputs = _denoiser(plan, plan.sampling.batch)
-    forward = _forward_seconds(denoiser, inputs)
+    _, forward, share = _denoiser(plan, plan.sampling.batch)
+    seconds = _forward_seconds(forward) / share
     guided = 1 + (plan.sampling.interval[1] - plan.sampling.interval[0] if plan.sampling.guidance != 1 else 0)
     painted = plan.evaluation.windows * SUBJECTS_PAINTED * JUDGED_SPLITS * len(plan.evaluation.noise_seeds)
     batches = painted / plan.sampling.batch
-    return batches * evaluations(plan.sampling.solver, plan.sampling.steps) * guided * forward
+    return batches * evaluations(plan.sampling.solver, plan.sampling.steps) * guided * seconds
 
 
-def _denoiser(
-    plan: Recipe, batch: int
-) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor, Embedded]]:
-    side, channels, width = (
-        plan.windows.size_px // LATENT_STEP_PX,
-        plan.autoencoder.latent_channels,
-        plan.genes.width,
-    )
-    network = make_denoiser(plan.denoiser, channels, side, width)
+def _denoiser(plan: Recipe, batch: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor], float]:
+    """The denoiser with fresh weights, a forward of it, and the share of a batch that this forward holds."""
+    side, source = plan.windows.size_px // LATENT_STEP_PX, plan.denoiser.source
+    if source is None:
+        channels, width, timed = _latent_channels(plan), plan.genes.width, batch
+        network = make_denoiser(plan.denoiser, channels, side, width)
+    else:  # of a checkpoint only the shape matters, and one window of it takes long enough
+        config = find_checkpoint(source, plan.denoiser.revision).unet_config()
+        channels, width, timed = config["in_channels"], config["cross_attention_dim"], 1
+        network = UNet2DConditionModel.from_config(config)
     tokens = plan.windows.max_spots * plan.genes.tokens
     told = Embedded(
-        torch.zeros(batch, tokens, width),
-        torch.ones(batch, tokens, dtype=torch.bool),
-        torch.zeros(batch, width),
+        torch.zeros(timed, tokens, width),
+        torch.ones(timed, tokens, dtype=torch.bool),
+        torch.zeros(timed, width),
     )
-    return network, (torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5), told)
+    x, t = torch.zeros(timed, channels, side, side), torch.full((timed,), 0.5)
+    return network, lambda: predict_velocity(network, x, t, told, RECTIFIED), timed / batch
 
 
-def _forward_seconds(network: torch.nn.Module, inputs: tuple[torch.Tensor, torch.Tensor, Embedded]) -> float:
+def _latent_channels(plan: Recipe) -> int:
+    if plan.autoencoder.folder is None:
+        return plan.autoencoder.latent_channels
+    return int(read_json(Path(plan.autoencoder.folder) / "config.json", "autoencoder")["latent_channels"])
+
+
+def _forward_seconds(forward: Callable[[], torch.Tensor]) -> float:
     """One forward, after one to warm up."""
     with torch.no_grad():
-        predict_velocity(network, *inputs)
+        forward()
         began = time.perf_counter()
-        predict_velocity(network, *inputs)
+        forward()
     return time.perf_counter() - began
 
 
-def _step_seconds(network: torch.nn.Module, forward: object) -> float:
+def _step_seconds(network: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> float:
     """Median of three steps forward and back, after one to warm up."""
-    assert callable(forward)
     times = []
     for _ in range(4):
         began = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
-            loss = forward().pow(2).mean()
+            loss: Any = forward().pow(2).mean()
         loss.backward()
         network.zero_grad()
         times.append(time.perf_counter() - began)

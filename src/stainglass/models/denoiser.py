@@ -1,12 +1,6 @@
-"""Denoisers: a small convolutional UNet and a small DiT, both predicting the velocity of a flow.
+"""Denoisers: a small convolutional UNet, a small DiT, and the UNet of Stable Diffusion's family.
 
-Rectified flow (Liu et al. 2022; Lipman et al. 2022): ``x_t = (1 − t) z + t ε``, and ``v = ε − z`` is predicted
-from ``x_t`` and the noise level t in 0 (clean) … 1 (noise).
-
-The networks are preconditioned as in EDM (Karras et al. 2022), carried over to this flow: were z standard normal,
-the best guess would be ``v = (2t − 1) / s² · x_t`` with ``s² = (1 − t)² + t²``; the network sees ``x_t / s`` and adds
-to that guess a correction of its own, scaled by ``1 / s``. It starts at zero, so training begins at the best linear
-guess and spends its steps on what is not linear.
+What they are given and what their answer means is their flow's (`stainglass.models.flow`).
 """
 
 from __future__ import annotations
@@ -22,10 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stainglass.config import Denoiser as DenoiserSettings
-from stainglass.models.genecondnet import Embedded
-
-TIME_SCALE = 1000.0
-"""diffusers' time embeddings expect steps of 0…1000."""
+from stainglass.models.flow import Flow
+from stainglass.models.genecondnet import Embedded, GeneCondNet
 
 
 class TissueDiT(PixArtTransformer2DModel):
@@ -109,7 +101,8 @@ def make_denoiser(
         )
         _silence(dit.proj_out)
         return dit
-    unet = make_unet(
+    make = make_sd_unet if settings.kind == "stable-diffusion" else make_unet
+    unet = make(
         settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width
     )
     _silence(unet.conv_out)
@@ -148,8 +141,32 @@ def make_unet(
     )
 
 
+def make_sd_unet(
+    widths: Sequence[int],
+    layers: int,
+    heads_of: int,
+    latent_channels: int,
+    latent_size: int,
+    condition_width: int,
+) -> UNet2DConditionModel:
+    """The UNet of Stable Diffusion's family: cross-attention everywhere but at the coarsest level; tokens alone."""
+    fine = len(widths) - 1
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=tuple(widths),
+        layers_per_block=layers,
+        down_block_types=("CrossAttnDownBlock2D",) * fine + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * fine,
+        cross_attention_dim=condition_width,
+        attention_head_dim=tuple(max(w // heads_of, 1) for w in widths),
+        norm_num_groups=32 if all(w % 32 == 0 for w in widths) else 16,
+    )
+
+
 def predict_velocity(
-    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded
+    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded, flow: Flow
 ) -> Float[Tensor, "b c h w"]:
     """One forward of any denoiser.
 
@@ -160,31 +177,61 @@ def predict_velocity(
     t
         Noise level of each, 0…1.
     told
-        Conditioning of GeneCondNet.
+        Conditioning of GeneCondNet; for Stable Diffusion's family as `hear` puts it.
+    flow
+        What the network is given and what its answer means.
     """
-    at = t[:, None, None, None]
-    variance = (1 - at) ** 2 + at**2
-    correction = _forward(denoiser, x * variance.rsqrt(), t, told)
-    return (2 * at - 1) / variance * x + variance.rsqrt() * correction
+    answer = _forward(denoiser, flow.network_input(x, t), flow.timestep(t), told)
+    return flow.velocity(x, t, answer)
+
+
+def is_stable_diffusion(denoiser: nn.Module) -> bool:
+    """Whether it is a plain UNet of Stable Diffusion's family: it hears tokens and nothing else."""
+    inner: Any = getattr(denoiser, "module", denoiser)
+    return isinstance(inner, UNet2DConditionModel) and inner.config.class_embed_type is None
+
+
+def hear(denoiser: nn.Module, told: Embedded, condnet: GeneCondNet, pooled: bool) -> Embedded:
+    """Conditioning as this denoiser takes it.
+
+    Stable Diffusion has no place for a pooled vector, which becomes one more token, and its pipelines pass no mask:
+    it hears a fixed count of tokens, null tokens where a window has no spot. So plain diffusers paints the same
+    picture when it is handed these tokens as ``prompt_embeds``. Our own denoisers take the condition as it is.
+
+    Parameters
+    ----------
+    pooled
+        Whether the pooled vector is told.
+    """
+    if not is_stable_diffusion(denoiser):
+        return told
+    null = condnet.token_norm(condnet.null_tokens).to(told.tokens.dtype)
+    slots = torch.arange(told.tokens.shape[1], device=null.device) % len(null)
+    tokens = torch.where(told.mask[..., None], told.tokens, null[slots])
+    if pooled:
+        tokens = torch.cat([tokens, told.pooled[:, None].to(tokens.dtype)], 1)
+    return Embedded(tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool), told.pooled)
 
 
 def _forward(
-    denoiser: nn.Module, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded
+    denoiser: nn.Module, x: Float[Tensor, "b c h w"], timestep: Float[Tensor, b], told: Embedded
 ) -> Float[Tensor, "b c h w"]:
     """The bare network, whichever it is."""
     inner: Any = getattr(denoiser, "module", denoiser)
+    if is_stable_diffusion(denoiser):
+        return denoiser(x, timestep, encoder_hidden_states=told.tokens).sample
     mask = told.mask.to(x.dtype)
     if isinstance(inner, PixArtTransformer2DModel):
         return denoiser(
             x,
             encoder_hidden_states=told.tokens,
             encoder_attention_mask=mask,
-            timestep=t * TIME_SCALE,
+            timestep=timestep,
             added_cond_kwargs={"pooled": told.pooled},
         ).sample
     return denoiser(
         x,
-        t * TIME_SCALE,
+        timestep,
         encoder_hidden_states=told.tokens,
         encoder_attention_mask=mask,
         class_labels=told.pooled,

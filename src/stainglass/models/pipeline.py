@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, write_json
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import decode_latents, encode_pixels, pixels_to_input
-from stainglass.models.denoiser import predict_velocity
+from stainglass.models.denoiser import hear, is_stable_diffusion, predict_velocity
+from stainglass.models.flow import Flow, flow_of
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
 from stainglass.models.model_card import write_model_card
 from stainglass.models.solver import integrate
@@ -46,6 +48,8 @@ class Facts:
         Section ids; ``patients`` their patients; ``data`` a sentence on the data and its terms.
     training
         Steps, parameters, seed, seconds, device: for the model card.
+    pooled
+        Whether a denoiser of Stable Diffusion's family is told the pooled vector, as one more token.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Facts:
     patients: tuple[str, ...] = ()
     data: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    pooled: bool = True
 
     @property
     def axis(self) -> GeneAxis:
@@ -97,9 +102,9 @@ class TissuePipeline(DiffusionPipeline):
     condnet
         `GeneCondNet`.
     denoiser
-        A diffusers UNet or `TissueDiT` that predicts velocity.
+        A diffusers UNet or `TissueDiT`.
     scheduler
-        Kept for diffusers' sake; the solver is chosen a call.
+        Tells the denoiser's flow (`stainglass.models.flow.flow_of`); the solver is chosen a call.
     """
 
     def __init__(self, autoencoder: Any, condnet: GeneCondNet, denoiser: Any, scheduler: Any) -> None:
@@ -115,8 +120,12 @@ class TissuePipeline(DiffusionPipeline):
         kwargs["safe_serialization"] = True
         with atomic_path(Path(save_directory)) as temporary:
             super().save_pretrained(temporary, **kwargs)
-            write_json(temporary / FACTS_FILE, {"format": FORMAT, **asdict(facts)})
+            self.write_facts(temporary)
             write_model_card(temporary, facts, self.parameters_by_part())
+
+    def write_facts(self, folder: Path) -> None:
+        """Write ``stainglass.json``."""
+        write_json(folder / FACTS_FILE, {"format": FORMAT, **asdict(self._facts())})
 
     def push_to_hub(
         self,
@@ -185,11 +194,32 @@ class TissuePipeline(DiffusionPipeline):
         mean = torch.tensor(facts.latent_mean, device=self.device)[:, None, None]
         return mean, torch.tensor(facts.latent_std, device=self.device)[:, None, None]
 
+    @cached_property
+    def flow(self) -> Flow:
+        """What the denoiser is given and what its answer means."""
+        return flow_of(self.scheduler)
+
+    @property
+    def hears_tokens_alone(self) -> bool:
+        """Whether the denoiser is of Stable Diffusion's family."""
+        return is_stable_diffusion(self.denoiser)
+
     @torch.no_grad()
     def embed(self, conditions: ConditionTensors) -> Embedded:
         """Tokens, mask and pooled vector of a batch of conditions."""
         embedded: Embedded = self.condnet(conditions)
         return embedded
+
+    def prompt_embeds(self, conditions: ConditionTensors) -> Float[Tensor, "b t w"]:
+        """Tokens to hand to diffusers' own Stable Diffusion pipeline; of ``conditions.null()`` the negative ones."""
+        return hear(self.denoiser, self.embed(conditions), self.condnet, self._facts().pooled).tokens
+
+    def velocity(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded
+    ) -> Float[Tensor, "b c h w"]:
+        """The velocity of noisy latents under one condition, without guidance."""
+        heard = hear(self.denoiser, told, self.condnet, self._facts().pooled)
+        return predict_velocity(self.denoiser, x, t, heard, self.flow)
 
     @torch.no_grad()
     def __call__(
@@ -222,14 +252,15 @@ class TissuePipeline(DiffusionPipeline):
 
         def velocity(x: Tensor, t: float) -> Tensor:
             level = torch.full((len(x),), t, device=x.device)
-            v = predict_velocity(self.denoiser, x, level, told)
+            v = self.velocity(x, level, told)
             if null is None or not settings.guided(t):
                 return v
-            v_null = predict_velocity(self.denoiser, x, level, null)
+            v_null = self.velocity(x, level, null)
             return v_null + settings.guidance * (v - v_null)
 
         mean, std = self._stats()
-        return integrate(velocity, noise.to(self.device), settings.solver, settings.steps) * std + mean
+        start = noise.to(self.device)
+        return integrate(velocity, start, settings.solver, settings.steps, self.flow) * std + mean
 
     @torch.no_grad()
     def reconstruct(self, pixels: UInt8[Tensor, "b h w 3"]) -> UInt8[Tensor, "b h w 3"]:

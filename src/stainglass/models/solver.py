@@ -15,10 +15,13 @@ from diffusers import (
 from jaxtyping import Float
 from torch import Tensor
 
-from stainglass.models.denoiser import TIME_SCALE
+from stainglass.models.flow import TIME_SCALE, Flow
 
 Velocity = Callable[[Float[Tensor, "b c h w"], float], Float[Tensor, "b c h w"]]
 """(x, t) → velocity; t is the noise level, 0…1."""
+
+MOST_LEVEL = 1 - 1e-6
+"""The multistep solvers work with log-SNR, which pure noise does not have."""
 
 _MULTISTEP = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 1.0}
 
@@ -36,7 +39,7 @@ def make_scheduler(solver: str) -> Any:
 
 @torch.no_grad()
 def integrate(
-    velocity: Velocity, noise: Float[Tensor, "b c h w"], solver: str, steps: int
+    velocity: Velocity, noise: Float[Tensor, "b c h w"], solver: str, steps: int, flow: Flow
 ) -> Float[Tensor, "b c h w"]:
     """Follow the flow from noise to a clean latent.
 
@@ -50,14 +53,30 @@ def integrate(
         See `make_scheduler`; ``heun`` evaluates the network twice a step but the last, the others once.
     steps
         Steps of the solver.
+    flow
+        Where it starts, and its noise levels.
     """
     scheduler = make_scheduler(solver)
     scheduler.set_timesteps(steps)
-    x = noise
+    levels = flow.levels(steps)
+    if levels is not None:
+        _set_levels(scheduler, solver, levels)
+    x = flow.start(noise)
     for t in scheduler.timesteps:
         level = float(t) / TIME_SCALE
         x = scheduler.step(velocity(x, level), t, x, return_dict=False)[0]
     return x
+
+
+def _set_levels(scheduler: Any, solver: str, levels: list[float]) -> None:
+    """Give a scheduler noise levels of our own; only two of the four take them as an argument."""
+    if solver in ("unipc", "dpmpp"):
+        levels = [min(level, MOST_LEVEL) for level in levels]
+    inner = torch.tensor(levels, dtype=torch.float32)
+    if solver == "heun":  # looks at every level but the first twice
+        inner = torch.cat([inner[:1], inner[1:].repeat_interleave(2)])
+    scheduler.timesteps = inner * TIME_SCALE
+    scheduler.sigmas = torch.cat([inner, torch.zeros(1)])
 
 
 def evaluations(solver: str, steps: int) -> int:

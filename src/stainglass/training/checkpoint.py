@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, write_json
+from stainglass.training.average import MovingAverage
 
 _NAME = re.compile(r"^step-(\d{7})$")
 
@@ -46,12 +47,14 @@ def save_checkpoint(
     folder: Path,
     step: int,
     model: nn.Module,
-    average: nn.Module,
+    average: MovingAverage,
     optimiser: torch.optim.Optimizer,
     state: Mapping[str, Any],
     keep: int,
 ) -> Path:
     """Write everything a run needs to go on as if it had not stopped, then drop all but the newest ``keep``.
+
+    Frozen parameters are not written: they are those the run began with.
 
     Random numbers need no state: data, noise and noise levels are functions of (seed, position), and the
     global generator is reseeded from (seed, step) at every step.
@@ -59,8 +62,8 @@ def save_checkpoint(
     final = checkpoint_path(folder, step)
     with atomic_path(final) as temporary:
         temporary.mkdir(parents=True)
-        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
-        save_file(_contiguous(average.state_dict()), temporary / "ema.safetensors")
+        save_file(_contiguous(_changing(model)), temporary / "model.safetensors")
+        save_file(_contiguous(average.values), temporary / "ema.safetensors")
         tensors, scalars = _optimiser_state(optimiser)
         save_file(tensors, temporary / "optimiser.safetensors")
         write_json(temporary / "state.json", {"step": step, "optimiser": scalars, **state})
@@ -72,7 +75,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path,
     model: nn.Module,
-    average: nn.Module,
+    average: MovingAverage,
     optimiser: torch.optim.Optimizer,
     expected: Mapping[str, Any],
 ) -> Resumed:
@@ -96,8 +99,11 @@ def load_checkpoint(
                 "Use the same settings, or another --out (or delete this folder)",
             )  # fmt: skip
     try:
-        model.load_state_dict(load_file(path / "model.safetensors"))
-        average.load_state_dict(load_file(path / "ema.safetensors"))
+        found, wanted = load_file(path / "model.safetensors"), _changing(model)
+        if found.keys() != wanted.keys():
+            raise ValueError(f"{len(found)} tensors, this run trains {len(wanted)}")
+        model.load_state_dict(found, strict=False)
+        average.load(load_file(path / "ema.safetensors"))
         _restore_optimiser(optimiser, load_file(path / "optimiser.safetensors"), state["optimiser"])
     except (
         Exception
@@ -109,6 +115,12 @@ def load_checkpoint(
             "Delete this folder; the run goes on from the one before",
         ) from error
     return Resumed(int(state["step"]), state)
+
+
+def _changing(model: nn.Module) -> dict[str, Tensor]:
+    """State of a model without its frozen parameters."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,8 +17,9 @@ from stainglass.config import DenoiserLoop, GeneEncoder
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import decode_latents
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.denoiser import predict_velocity
-from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
+from stainglass.models.denoiser import hear, predict_velocity
+from stainglass.models.flow import Flow
+from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
 from stainglass.models.solver import integrate
 from stainglass.models.turns import Frequency, turn_latents, turn_offsets, turn_plane
 from stainglass.training.corrupt import corrupted
@@ -65,8 +66,10 @@ class LatentCrops:
         size_px: int,
         reach_um: float,
         max_spots: int,
+        flow: Flow,
         clip: TissueCLIP | None = None,
     ) -> None:
+        self.flow = flow
         self.clip = clip if loop.image_share > 0 else None
         self.places = Places(cohort, sections, size_px)
         self.space, self.genes, self.loop = space, genes, loop
@@ -103,9 +106,8 @@ class LatentCrops:
         no_genes = null or (image is not None and image.any())
         return {
             "z": z,
-            "noise": rng.standard_normal(z.shape, dtype=np.float32),
-            # Logit-normal levels (Esser et al. 2024): most weight where the picture is decided.
-            "t": np.asarray(1 / (1 + np.exp(-rng.standard_normal())), dtype=np.float32),
+            "noise": self._noise(z.shape, rng),
+            "t": np.asarray(self.flow.draw(rng), dtype=np.float32),
             "counts": corrupted(told.counts[0], self.genes, rng),
             "offsets_um_yx": turn_offsets(torch.from_numpy(told.offsets_um_yx[0]), turn).numpy(),
             "diameters_um": told.diameters_um[0],
@@ -113,6 +115,13 @@ class LatentCrops:
             "measured": self.measured[which],
             **({} if image is None else {"images": image}),
         }
+
+    def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Float32[np.ndarray, "c h w"]:
+        """Standard normal noise, its channels shifted as a whole when the recipe says so (Guttenberg 2023)."""
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        if self.loop.noise_offset > 0:
+            noise += self.loop.noise_offset * rng.standard_normal((shape[0], 1, 1), dtype=np.float32)
+        return noise
 
     def _image(
         self, section: PreparedSection, window: Window, turn: int, rng: np.random.Generator, null: bool
@@ -144,24 +153,54 @@ def conditions_of(batch: Batch) -> ConditionTensors:
     )  # fmt: skip
 
 
+class Following:
+    """The examples after the first so many: a stage of training goes on where the one before it ended."""
+
+    def __init__(self, examples: LatentCrops, first: int) -> None:
+        self.examples, self.first = examples, first
+
+    def example(self, position: int) -> dict[str, np.ndarray]:
+        """The example at a position of this stage."""
+        return self.examples.example(self.first + position)
+
+
 class Denoise(Objective):
-    """‖v_θ(x_t, t, condition) − (ε − z)‖² (rectified flow), each latent channel weighed by its deviation.
+    """‖v_θ(x_t, t, condition) − (ε − z)‖², each latent channel weighed by its deviation, each noise level by the flow.
 
     Whitened latents alone would give the faintest detail as much say as the brightness of a whole block, and
     pixels alone (weights by variance) would give detail none; the deviation stands half-way.
+
+    Parameters
+    ----------
+    flow
+        Of the denoiser.
+    pooled
+        Whether a denoiser of Stable Diffusion's family is told the pooled vector.
+    min_snr
+        γ of min-SNR-γ, or None.
+    preview
+        Windows that `picture` shows.
     """
 
     channel_weight: Tensor
 
     def __init__(
-        self, condnet: GeneCondNet, denoiser: nn.Module, space: LatentSpace, preview: Batch | None = None
+        self,
+        condnet: GeneCondNet,
+        denoiser: nn.Module,
+        space: LatentSpace,
+        flow: Flow,
+        preview: Batch | None = None,
+        *,
+        pooled: bool = True,
+        min_snr: float | None = None,
     ) -> None:
         super().__init__()
         self.condnet, self.denoiser = condnet, denoiser
         self._space = [
             space
         ]  # in a list, so that the frozen autoencoder is not trained or saved with this module
-        self._preview = preview
+        self._flow, self._pooled, self._min_snr, self._preview = flow, pooled, min_snr, preview
         weight = torch.from_numpy(space.std / space.std.mean())[:, None, None]
         self.register_buffer("channel_weight", weight, persistent=False)
 
@@ -169,10 +208,13 @@ class Denoise(Objective):
         """Loss of a batch."""
         z, noise, t = batch["z"], batch["noise"], batch["t"]
         at = t[:, None, None, None]
-        told = self.condnet(conditions_of(batch))
-        v = predict_velocity(self.denoiser, (1 - at) * z + at * noise, t, told)
+        v = predict_velocity(self.denoiser, (1 - at) * z + at * noise, t, self._told(batch), self._flow)
         squared = (v - (noise - z)).pow(2)
-        return (self.channel_weight * squared).mean(), {"unweighted": squared.detach().mean()}
+        weight = self._flow.loss_weight(t, self._min_snr)[:, None, None, None]
+        return (weight * self.channel_weight * squared).mean(), {"unweighted": squared.detach().mean()}
+
+    def _told(self, batch: Batch) -> Embedded:
+        return hear(self.denoiser, self.condnet(conditions_of(batch)), self.condnet, self._pooled)
 
     @torch.no_grad()
     def picture(self) -> np.ndarray | None:
@@ -182,12 +224,13 @@ class Denoise(Objective):
         space = self._space[0]
         device = next(self.parameters()).device
         batch = {key: value.to(device) for key, value in self._preview.items()}
-        told = self.condnet(conditions_of(batch))
+        told = self._told(batch)
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            return predict_velocity(self.denoiser, x, torch.full((len(x),), t, device=device), told)
+            level = torch.full((len(x),), t, device=device)
+            return predict_velocity(self.denoiser, x, level, told, self._flow)
 
-        painted = integrate(velocity, batch["noise"], "unipc", PREVIEW_STEPS)
+        painted = integrate(velocity, batch["noise"], "unipc", PREVIEW_STEPS, self._flow)
         mean, std = (torch.from_numpy(v).to(device)[:, None, None] for v in (space.mean, space.std))
         rows = [
             decode_latents(space.autoencoder, z * std + mean).cpu().numpy() for z in (batch["z"], painted)

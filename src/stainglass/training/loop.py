@@ -24,13 +24,14 @@ from accelerate.utils import set_seed
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from stainglass.config import Loop
 from stainglass.errors import StainglassError, StopRequested
 from stainglass.files import atomic_path
 from stainglass.progress import progress_bar
+from stainglass.training.average import MovingAverage
 from stainglass.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from stainglass.training.optimiser import make_optimiser
 
 Batch = dict[str, Tensor]
 
@@ -72,7 +73,7 @@ def train(
     Parameters
     ----------
     objective
-        Trained in place.
+        Trained in place: its parameters that require a gradient.
     examples
         Where batches come from.
     loop
@@ -86,7 +87,7 @@ def train(
 
     Returns
     -------
-    The moving average of the objective, in evaluation mode.
+    The objective with the moving average of its parameters, in evaluation mode.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def train(
     """
     run = _Run(objective, loop, folder, title)
     if run.start >= loop.steps:
-        return _averaged(run.average)
+        return run.finished()
     run.prepare()
     batches = _batches(examples, loop, run.start, run.accelerator)
     with _stop_signals() as stopping, progress_bar(title, loop.steps, run.start) as advance:
@@ -107,13 +108,13 @@ def train(
             if last or stopping() or done % loop.checkpoint_every == 0:
                 run.checkpoint(done)
             if (last or done % loop.preview_every == 0) and run.accelerator.is_main_process:
-                _preview(run.average, folder / "previews" / f"step-{done:07d}.png", on_preview)
+                _preview(objective, run.average, folder / "previews" / f"step-{done:07d}.png", on_preview)
             if stopping():
                 raise StopRequested(
                     f"stopped at step {done} of {loop.steps}; run the same command again to go on"
                 )
     run.accelerator.end_training()
-    return _averaged(run.average)
+    return run.finished()
 
 
 class _Run:
@@ -131,11 +132,8 @@ class _Run:
             self.accelerator.init_trackers("stainglass", config={"title": title, "steps": loop.steps})
         objective.train().to(self.accelerator.device)
         self.model: Any = objective
-        self.average = AveragedModel(objective, multi_avg_fn=_ema(loop.ema_half_life), use_buffers=False)
-        self.optimiser: Any = torch.optim.AdamW(
-            [p for p in objective.parameters() if p.requires_grad],
-            lr=loop.learning_rate, betas=(0.9, 0.99), weight_decay=loop.weight_decay,
-        )  # fmt: skip
+        self.average = MovingAverage(objective, loop.ema_half_life)
+        self.optimiser: Any = make_optimiser(loop, objective.parameters())
         self.settings = {
             "seed": loop.seed, "batch": loop.batch, "accumulate": loop.accumulate, "steps": loop.steps
         }  # fmt: skip
@@ -173,7 +171,7 @@ class _Run:
         for _ in range(self.loop.accumulate):
             for key, value in self._micro_step(next(batches)).items():
                 figures[key] = figures.get(key, 0.0) + float(value) / self.loop.accumulate
-        self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        self.average.update(step)
         if not math.isfinite(figures["loss"]):
             raise StainglassError(
                 self.folder,
@@ -210,6 +208,12 @@ class _Run:
         state = {**self.settings, **scale}
         save_checkpoint(self.folder, done, bare, self.average, self.optimiser, state, self.loop.keep)
 
+    def finished(self) -> Objective:
+        """The objective as training leaves it, out of Accelerate's hands."""
+        self.average.give()
+        bare: Objective = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return bare
+
 
 def learning_rate(loop: Loop, step: int) -> float:
     """Linear warm-up, then half a cosine down to a hundredth."""
@@ -244,22 +248,6 @@ def cpu_has_bf16() -> bool:
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
-def _ema(half_life: int) -> Callable[..., None]:
-    """Exponential moving average that starts short and grows to its half-life (as the run grows)."""
-
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        life = min(float(half_life), max(float(count), 1.0) / 3)
-        torch._foreach_lerp_(averaged, current, 1 - 0.5 ** (1 / life))
-
-    return update
-
-
-def _averaged(average: AveragedModel) -> Objective:
-    module = average.module
-    assert isinstance(module, Objective)
-    return module.eval()
-
-
 def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerator) -> Iterator[Batch]:
     """Batches of this rank from ``start`` on; the next one is drawn in a thread while the network works."""
     ranks, rank = accelerator.num_processes, accelerator.process_index
@@ -278,8 +266,11 @@ def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerato
             yield batch
 
 
-def _preview(average: AveragedModel, path: Path, on_preview: Callable[[Path], None] | None) -> None:
-    picture = _averaged(average).picture()
+def _preview(
+    objective: Objective, average: MovingAverage, path: Path, on_preview: Callable[[Path], None] | None
+) -> None:
+    with average.shown():
+        picture = objective.picture()
     if picture is None:
         return
     info = PngInfo()

@@ -16,24 +16,20 @@ from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
-from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
-from stainglass.models.denoiser import make_denoiser
-from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.pipeline import FACTS_FILE, Facts, TissuePipeline
-from stainglass.models.solver import make_scheduler
+from stainglass.models.stable_diffusion import find_checkpoint, scaled_statistics
 from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs
-from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
+from stainglass.training.denoise import LatentSpace
+from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, train_denoiser
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
 from stainglass.training.loop import train
 from stainglass.training.reconstruct import PixelCrops, Reconstruct
-from stainglass.units import LATENT_STEP_PX
 
-PREVIEWS = 6
 OnPreview = Callable[[Path], None] | None
 
 
@@ -49,6 +45,8 @@ def train_autoencoder(
     """
     if recipe.autoencoder.folder is not None:
         return load_autoencoder(recipe.autoencoder.folder)
+    if recipe.denoiser.source is not None:
+        return find_checkpoint(recipe.denoiser.source, recipe.denoiser.revision).load_autoencoder()
     finished = folder / "model"
     if (finished / "config.json").is_file():
         return load_autoencoder(finished)
@@ -70,15 +68,20 @@ def train_autoencoder(
 
 
 def latent_space(cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any) -> LatentSpace:
-    """Encode the training sections (what is missing) and fit the statistics of the latents."""
+    """Encode the training sections (what is missing) and fit the statistics of the latents.
+
+    Stable Diffusion's family works on latents scaled by the autoencoder's own factor, where it has one.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = autoencoder.to(device)
     turns = turns_needed(autoencoder) if recipe.train_denoiser.turns else range(1)
     encode_sections(cohort, split.train, autoencoder, turns)
     rasters = tuple(raster_name(autoencoder, turn) for turn in turns)
-    frequencies = getattr(autoencoder, "frequencies", None)
-    mean, std = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
-    return LatentSpace(autoencoder, rasters, mean, std)
+    scaled = scaled_statistics(autoencoder) if recipe.denoiser.kind == "stable-diffusion" else None
+    if scaled is None:
+        frequencies = getattr(autoencoder, "frequencies", None)
+        scaled = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
+    return LatentSpace(autoencoder, rasters, *scaled)
 
 
 def train_clip(
@@ -118,50 +121,6 @@ def train_clip(
     return TissueCLIP.load(folder / "model")
 
 
-def train_denoiser(
-    cohort: Cohort,
-    split: Split,
-    recipe: Recipe,
-    space: LatentSpace,
-    folder: Path,
-    on_preview: OnPreview = None,
-    clip: TissueCLIP | None = None,
-) -> tuple[Denoise, GeneAxis]:
-    """Train GeneCondNet and the denoiser together, from the latent rasters of the training sections.
-
-    With a CLIP, GeneCondNet begins with its gene trunk, and windows may be told its embedding of their picture.
-    """
-    axis = variable_genes(cohort, split.train, recipe.genes.genes)
-    windows, genes, loop = recipe.windows, recipe.genes, recipe.train_denoiser
-    torch.manual_seed(loop.seed)
-    image_dim = clip.config.dim if clip is not None and loop.image_share > 0 else 0
-    condnet = GeneCondNet(
-        len(axis), genes.input, genes.width, genes.tokens, genes.top_k, windows.reach_um, image_dim
-    )
-    if clip is not None:
-        condnet.encoder.load_state_dict(clip.encoder.state_dict())
-        condnet.encoder.requires_grad_(recipe.clip is None or recipe.clip.trunk == "fine-tuned")
-    else:
-        spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in split.train])
-        condnet.encoder.fit(torch.from_numpy(spots))
-    channels, side = len(space.mean), windows.size_px // LATENT_STEP_PX
-    denoiser = make_denoiser(recipe.denoiser, channels, side, genes.width)
-    if not torch.cuda.is_available():
-        denoiser = denoiser.to(memory_format=torch.channels_last)
-    examples = LatentCrops(
-        cohort, split.train, axis, space, genes, loop,
-        size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, clip=clip,
-    )  # fmt: skip
-    # The preview shows windows drawn beyond the end of the run, so none of them is an example of it.
-    first = loop.steps * loop.batch * loop.accumulate * 1000
-    drawn = [examples.example(first + i) for i in range(PREVIEWS)]
-    preview = {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}
-    objective = Denoise(condnet, denoiser, space, preview)
-    trained = train(objective, examples, loop, folder, "training the denoiser", on_preview)
-    assert isinstance(trained, Denoise)
-    return trained, axis
-
-
 def train_generator(
     cohort: Cohort, split: Split, recipe: Recipe, run: Path, data: str = "", on_preview: OnPreview = None
 ) -> TissuePipeline:
@@ -185,6 +144,11 @@ def train_generator(
         raise StainglassError(
             run, "training over several processes is not possible yet", "Start one process; it uses one GPU"
         )
+    source = None
+    if recipe.denoiser.source is not None:  # before anything is trained for it
+        checkpoint = find_checkpoint(recipe.denoiser.source, recipe.denoiser.revision)
+        checkpoint.condition_width()
+        source = checkpoint.name
     timing = run / "timing.json"
     clip = _timed(timing, "clip", lambda: train_clip(cohort, split, recipe, run / "clip", on_preview))
     autoencoder = _timed(
@@ -193,16 +157,27 @@ def train_generator(
         lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview),
     )
     space = _timed(timing, "encode", lambda: latent_space(cohort, split, recipe, autoencoder))
-    trained, axis = _timed(
+    trained = _timed(
         timing,
         "denoiser",
         lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview, clip),
     )
-    seconds = read_json(timing, "timing")
-    pipeline = TissuePipeline(
-        autoencoder, trained.condnet, trained.denoiser, make_scheduler(recipe.sampling.solver)
-    )
-    pipeline.facts = Facts(
+    pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, trained.scheduler)
+    pipeline.facts = _facts(cohort, split, recipe, space, trained, data, run, source)
+    pipeline.save_pretrained(run / "generator")
+    return TissuePipeline.from_pretrained(run / "generator")
+
+
+def _facts(
+    cohort: Cohort, split: Split, recipe: Recipe, space: LatentSpace, trained: TrainedDenoiser,
+    data: str, run: Path, source: str | None,
+) -> Facts:  # fmt: skip
+    """What travels with the generator."""
+    loop, axis = recipe.train_denoiser, trained.axis
+    stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
+    given = recipe.autoencoder.folder is not None or source is not None
+    seconds = read_json(run / "timing.json", "timing")
+    return Facts(
         name=recipe.name,
         mpp=cohort.mpp,
         window_px=recipe.windows.size_px,
@@ -216,18 +191,17 @@ def train_generator(
         patients=tuple(sorted({cohort.patients[name] for name in split.train})),
         data=data,
         training={
-            "autoencoder steps": recipe.train_autoencoder.steps
-            if recipe.autoencoder.folder is None
-            else "given",
-            "denoiser steps": recipe.train_denoiser.steps,
-            "batch": recipe.train_denoiser.batch,
-            "seed": recipe.train_denoiser.seed,
+            "autoencoder steps": "given" if given else recipe.train_autoencoder.steps,
+            **({} if source is None else {"fine-tuned from": source}),
+            "denoiser steps": loop.all_steps,
+            **({} if not loop.stages else {"stages": ", ".join(stages)}),
+            "batch": loop.batch,
+            "seed": loop.seed,
             "seconds": {key: round(value) for key, value in seconds.items()},
             "device": str(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"),
         },
+        pooled=recipe.denoiser.pooled == "token",
     )
-    pipeline.save_pretrained(run / "generator")
-    return TissuePipeline.from_pretrained(run / "generator")
 
 
 def _timed(path: Path, name: str, work: Callable[[], Any]) -> Any:

@@ -1,0 +1,159 @@
+"""Training GeneCondNet and the denoiser, in one go or in stages of fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.splits import Split
+from stainglass.config import DenoiserLoop, Recipe
+from stainglass.errors import StainglassError
+from stainglass.genes.axis import GeneAxis
+from stainglass.models.clip import TissueCLIP
+from stainglass.models.denoiser import make_denoiser
+from stainglass.models.flow import flow_of, fresh_schedule
+from stainglass.models.genecondnet import GeneCondNet
+from stainglass.models.solver import make_scheduler
+from stainglass.models.stable_diffusion import find_checkpoint, require_latents
+from stainglass.training.denoise import Denoise, Following, LatentCrops, LatentSpace
+from stainglass.training.fit import variable_genes
+from stainglass.training.loop import Batch, train
+from stainglass.training.tuning import choose_trained, finish_stage
+from stainglass.units import LATENT_STEP_PX
+
+PREVIEWS = 6
+
+
+@dataclass(frozen=True)
+class Network:
+    """The denoiser a recipe asks for, before training.
+
+    Attributes
+    ----------
+    scheduler
+        What is saved with it, and tells its flow.
+    width
+        Of the tokens it hears.
+    """
+
+    denoiser: Any
+    scheduler: Any
+    width: int
+
+
+@dataclass(frozen=True)
+class TrainedDenoiser:
+    """What training leaves."""
+
+    condnet: GeneCondNet
+    denoiser: Any
+    scheduler: Any
+    axis: GeneAxis
+
+
+def make_network(recipe: Recipe, channels: int) -> Network:
+    """A fresh denoiser, or a checkpoint's UNet and schedule.
+
+    Raises
+    ------
+    StainglassError
+        When there is no such checkpoint, or it has another latent space.
+    """
+    settings = recipe.denoiser
+    if settings.source is not None:
+        checkpoint = find_checkpoint(settings.source, settings.revision)
+        unet = checkpoint.load_unet()
+        require_latents(int(unet.config.in_channels), channels, f"denoiser.source {settings.source}")
+        network = Network(unet, checkpoint.load_scheduler(), checkpoint.condition_width())
+    else:
+        side, width = recipe.windows.size_px // LATENT_STEP_PX, recipe.genes.width
+        denoiser = make_denoiser(settings, channels, side, width)
+        variance_preserving = settings.kind == "stable-diffusion"
+        scheduler = (
+            fresh_schedule(settings) if variance_preserving else make_scheduler(recipe.sampling.solver)
+        )
+        network = Network(denoiser, scheduler, width)
+    if not torch.cuda.is_available():
+        network.denoiser.to(memory_format=torch.channels_last)
+    return network
+
+
+def train_denoiser(
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    space: LatentSpace,
+    folder: Path,
+    on_preview: Callable[[Path], None] | None = None,
+    clip: TissueCLIP | None = None,
+) -> TrainedDenoiser:
+    """Train GeneCondNet and the denoiser together, from the latent rasters of the training sections.
+
+    With a CLIP, GeneCondNet begins with its gene trunk, and windows may be told its embedding of their picture.
+
+    Parameters
+    ----------
+    folder
+        ``denoiser/`` of the run. The last stage is trained there, those before it in ``stages/``.
+    """
+    axis = variable_genes(cohort, split.train, recipe.genes.genes)
+    windows, loop = recipe.windows, recipe.train_denoiser
+    torch.manual_seed(loop.seed)
+    network = make_network(recipe, len(space.mean))
+    condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip)
+    flow = flow_of(network.scheduler)
+    examples = LatentCrops(
+        cohort, split.train, axis, space, recipe.genes, loop,
+        size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=flow, clip=clip,
+    )  # fmt: skip
+    objective = Denoise(
+        condnet, network.denoiser, space, flow, _preview(examples, loop),
+        pooled=recipe.denoiser.pooled == "token", min_snr=loop.min_snr,
+    )  # fmt: skip
+    stages, first = loop.in_stages(), 0
+    for number, stage in enumerate(stages, 1):
+        last = number == len(stages)
+        place = folder if last else folder / "stages" / f"{number}-{stage.train}"
+        title = "training the denoiser" if len(stages) == 1 else f"stage {number}: {stage.train}"
+        torch.manual_seed(stage.seed + number)
+        choose_trained(network.denoiser, stage)
+        train(objective, Following(examples, first), stage, place, title, on_preview)
+        finish_stage(network.denoiser, stage, place)
+        first += stage.steps * stage.batch * stage.accumulate
+    return TrainedDenoiser(condnet, network.denoiser, network.scheduler, axis)
+
+
+def _make_condnet(
+    cohort: Cohort, split: Split, recipe: Recipe, axis: GeneAxis, width: int, clip: TissueCLIP | None
+) -> GeneCondNet:
+    """GeneCondNet at the denoiser's width; its trunk from CLIP, or fitted to the training spots."""
+    genes, loop = recipe.genes, recipe.train_denoiser
+    image_dim = clip.config.dim if clip is not None and loop.image_share > 0 else 0
+    condnet = GeneCondNet(
+        len(axis), genes.input, width, genes.tokens, genes.top_k, recipe.windows.reach_um, image_dim
+    )
+    if clip is None:
+        spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in split.train])
+        condnet.encoder.fit(torch.from_numpy(spots))
+        return condnet
+    if clip.config.width != width:
+        raise StainglassError(
+            "genes.width", f"CLIP's gene trunk is {clip.config.width} wide, the denoiser hears {width}",
+            f"Set genes.width={width}, or train without a clip",
+        )  # fmt: skip
+    condnet.encoder.load_state_dict(clip.encoder.state_dict())
+    condnet.encoder.requires_grad_(recipe.clip is None or recipe.clip.trunk == "fine-tuned")
+    return condnet
+
+
+def _preview(examples: LatentCrops, loop: DenoiserLoop) -> Batch:
+    """Windows drawn beyond the end of the run, so that none of them is an example of it."""
+    first = loop.all_steps * loop.batch * loop.accumulate * 1000
+    drawn = [examples.example(first + i) for i in range(PREVIEWS)]
+    return {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}
