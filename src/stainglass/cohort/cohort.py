@@ -103,8 +103,9 @@ class PreparedSection:
 
     @cached_property
     def genes(self) -> GeneAxis:
-        """The genes this section measured."""
-        return GeneAxis(tuple(self.spots.var_names), tuple(self.spots.var["symbol"].astype(str)))
+        """The genes this section measured; read without its counts, so that the axis of many sections takes no memory."""
+        table = ad.io.read_elem(self.root["spots/var"])
+        return GeneAxis(tuple(table.index), tuple(table["symbol"].astype(str)))
 
     @cached_property
     def tissue(self) -> Bool[np.ndarray, "h w"]:

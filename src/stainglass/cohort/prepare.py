@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anndata as ad
@@ -12,7 +12,7 @@ import zarr
 
 from stainglass.cohort.cohort import Cohort, PreparedSection, SectionRecord
 from stainglass.cohort.proof import draw_proof
-from stainglass.cohort.raster import create_raster, raster_size_px, write_raster
+from stainglass.cohort.raster import SAME_SCALE, create_raster, raster_size_px, write_raster
 from stainglass.cohort.splits import Split, make_split, write_split
 from stainglass.cohort.tissue import TISSUE_MPP, grown, tissue_mask, tissue_share
 from stainglass.config import Prepare
@@ -54,29 +54,67 @@ def prepare_cohort(sources: Sequence[SectionSource], out: Path, settings: Prepar
         On the first section that cannot be used; those already written stay.
     """
     settings = settings or Prepare()
-    folder = out / "sections"
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep_temporaries(folder)
+    folder = sections_folder(out)
     seen: dict[str, Section] = {}
     mpp = _cohort_mpp(sources, out, settings, seen)
-    if not (out / "cohort.json").is_file():
-        # The scale is settled before the first section, so a run that is cut short goes on at the same one.
-        Cohort(out, mpp, GeneAxis((), ()), []).write_index({"prepare": settings.model_dump(mode="json")})
+    settle_scale(out, mpp, settings)
     with progress_bar("preparing sections", len(sources)) as advance:
         for source in sources:
-            if (folder / f"{source.id}.zarr" / "record.json").is_file():
-                _refuse_another_patient(source, folder / f"{source.id}.zarr")
+            if is_prepared(source, folder):
                 advance(1, f"{source.id}: already there")
                 continue
             advance(0, source.id)
-            section = seen.pop(source.id, None) or source.read()
-            with section.slide, atomic_path(folder / f"{source.id}.zarr") as temporary:
-                record = _write_section(section, temporary, mpp, settings)
-            for notice in record.notices:
-                console.print(f"  [dim]{record.id}: {notice}[/dim]", highlight=False)
-            _draw_proof(PreparedSection(folder / f"{source.id}.zarr", record, mpp), out)
+            record = prepare_section(source, out, mpp, settings, seen.pop(source.id, None))
+            tell_notices(record)
             advance(1, source.id)
     return index_cohort(out, mpp, settings, [s.id for s in sources])
+
+
+def prepare_section(
+    source: SectionSource, out: Path, mpp: float, settings: Prepare, section: Section | None = None
+) -> SectionRecord:
+    """Write one section and its proof image; whole, or not at all. Touches nothing else, so many may run at once.
+
+    Parameters
+    ----------
+    section
+        The section, when it was read already; it is closed here.
+    """
+    path = out / "sections" / f"{source.id}.zarr"
+    section = section or source.read()
+    with section.slide, atomic_path(path) as temporary:
+        record = _write_section(section, temporary, mpp, settings)
+    _draw_proof(PreparedSection(path, record, mpp), out)
+    return record
+
+
+def is_prepared(source: SectionSource, folder: Path) -> bool:
+    """Whether a section lies there whole, of this patient."""
+    path = folder / f"{source.id}.zarr"
+    if not (path / "record.json").is_file():
+        return False
+    _refuse_another_patient(source, path)
+    return True
+
+
+def settle_scale(out: Path, mpp: float, settings: Prepare) -> None:
+    """Write the scale before the first section, so that a run that is cut short goes on at the same one."""
+    if not (out / "cohort.json").is_file():
+        Cohort(out, mpp, GeneAxis((), ()), []).write_index({"prepare": settings.model_dump(mode="json")})
+
+
+def tell_notices(record: SectionRecord) -> None:
+    """What was found about a section that did not stop it."""
+    for notice in record.notices:
+        console.print(f"  [dim]{record.id}: {notice}[/dim]", highlight=False)
+
+
+def sections_folder(out: Path) -> Path:
+    """Where sections lie; what a killed run left behind is swept away."""
+    folder = out / "sections"
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep_temporaries(folder)
+    return folder
 
 
 def index_cohort(out: Path, mpp: float, settings: Prepare, order: Sequence[str] = ()) -> Cohort:
@@ -130,39 +168,63 @@ def _cohort_mpp(
     A few sections read on the way are left in ``seen``, so that small cohorts are not read twice: their counts
     are in memory, their pixels still on disk.
     """
-    if (out / "cohort.json").is_file():
-        existing = Cohort.open(out).mpp
-        if "mpp" in settings.model_fields_set and abs(settings.mpp / existing - 1) > 1e-6:
-            raise StainglassError(
-                out,
-                f"this cohort has {existing:g} µm/px, not {settings.mpp:g}",
-                "Choose another --out, or its own --mpp",
-            )
+    existing = existing_mpp(out, settings)
+    if existing is not None:
         return existing
-    coarsest, which = 0.0, ""
+    found: dict[str, float] = {}
     with progress_bar("looking at sections", len(sources)) as advance:
         for source in sources:
             section = source.read()  # checks everything before anything is written; the pixels stay on disk
-            if section.slide_mpp > coarsest:
-                coarsest, which = section.slide_mpp, source.id
+            found[source.id] = section.slide_mpp
             if len(seen) < FEW:
                 seen[source.id] = section
             else:
                 section.slide.close()
             advance(1, source.id)
-    if coarsest <= settings.mpp * (1 + 1e-3):
-        return settings.mpp
-    if "mpp" in settings.model_fields_set and coarsest > settings.mpp * 1.001:
+    return chosen_mpp(found, settings)
+
+
+def existing_mpp(out: Path, settings: Prepare) -> float | None:
+    """The scale of the cohort in ``out``, None when there is none; another one that is asked for is refused."""
+    if not (out / "cohort.json").is_file():
+        return None
+    existing = Cohort.open(out).mpp
+    if "mpp" in settings.model_fields_set and abs(settings.mpp / existing - 1) > 1e-6:
         raise StainglassError(
-            which,
-            f"its image has {coarsest:.3f} µm/px, {settings.mpp:g} would need upsampling",
-            f"Pass --mpp {np.ceil(coarsest * 1000) / 1000:g} or coarser, or give the full-resolution slide",
+            out,
+            f"this cohort has {existing:g} µm/px, not {settings.mpp:g}",
+            "Choose another --out, or its own --mpp",
         )
+    return existing
+
+
+def chosen_mpp(found: Mapping[str, float], settings: Prepare) -> float:
+    """The wanted µm/px, or the coarsest source's own (id → µm/px) when that is coarser; asked for by name, it is refused."""
+    which = max(found, key=lambda name: found[name])
+    coarsest = found[which]
+    if not needs_upsampling(coarsest, settings.mpp):
+        return settings.mpp
+    if "mpp" in settings.model_fields_set:
+        raise too_coarse(which, coarsest, settings.mpp)
     console.print(
         f"  the cohort takes {coarsest:.4f} µm/px, the resolution of {which}: nothing is upsampled",
         highlight=False,
     )
     return float(np.ceil(coarsest * 10**ROUND_MPP) / 10**ROUND_MPP)
+
+
+def needs_upsampling(source_mpp: float, mpp: float) -> bool:
+    """Whether a slide is coarser than ``mpp``, by more than µm/px are known."""
+    return source_mpp > mpp * (1 + SAME_SCALE)
+
+
+def too_coarse(which: str, source_mpp: float, mpp: float) -> StainglassError:
+    """The error for a section whose slide is coarser than what was asked for."""
+    return StainglassError(
+        which,
+        f"its image has {source_mpp:.3f} µm/px, {mpp:g} would need upsampling",
+        f"Pass --mpp {np.ceil(source_mpp * 1000) / 1000:g} or coarser, or give the full-resolution slide",
+    )
 
 
 def _write_section(section: Section, path: Path, mpp: float, settings: Prepare) -> SectionRecord:
