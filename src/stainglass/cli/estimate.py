@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stainglass.models.clip import TissueCLIP, in_chunks, info_nce
 from stainglass.models.denoiser import make_denoiser, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
+from stainglass.models.memory import plan_memory
 from stainglass.models.solver import evaluations
 from stainglass.models.stable_diffusion import find_checkpoint
 from stainglass.models.towers import CONVNET
@@ -67,6 +69,7 @@ def _raster_mpx(source: SectionSource, settings: Prepare) -> float:
 def tell_train(cohort: Cohort, plan: Recipe, out: Path) -> None:
     """Time, disk and memory of training on this cohort."""
     raster = sum(s.bytes_of("he/0") for s in cohort.sections.values())
+    _tell_gpu(plan)
     seconds, gigabytes = _training_seconds(plan)
     held = min(raster, MEMORY_BUDGET) / 1e9
     _tell(f"train into {out}", seconds, raster / 1e9 / 12 + gigabytes, BASE_GB + held + 1.0)
@@ -127,9 +130,35 @@ def tell_run(plan: Recipe, source: Path | None, out: Path) -> None:
             mpx * 3 * 1.5 / 1e3,
             BASE_GB + 0.5,
         )
+    _tell_gpu(plan)
     seconds, gigabytes = _training_seconds(plan)
     _tell("train", seconds, gigabytes, BASE_GB + 2.0)
     _tell("generate and evaluate", _sampling_seconds(plan), 0.1, BASE_GB + 1.5)
+
+
+def _tell_gpu(plan: Recipe) -> None:
+    """Memory that fine-tuning a checkpoint takes on a GPU, by arithmetic, of the stage that takes most."""
+    if plan.denoiser.source is None:
+        return
+    config = find_checkpoint(plan.denoiser.source, plan.denoiser.revision).unet_config()
+    plans = {
+        stage.train: plan_memory(
+            config,
+            window_px=plan.windows.size_px,
+            batch=stage.batch,
+            tokens=plan.windows.max_spots * plan.genes.tokens + 1,
+            train=stage.train,
+            lora_rank=stage.lora_rank,
+            gradient_checkpointing=stage.gradient_checkpointing,
+            optimiser=stage.optimiser,
+        )
+        for stage in plan.train_denoiser.in_stages()
+    }
+    most = max(plans, key=lambda name: plans[name].total)
+    found = plans[most]
+    parts = ", ".join(f"{name} {bytes_ / 1e9:.1f}" for name, bytes_ in asdict(found).items() if bytes_ >= 5e7)
+    line = f"on a GPU: at most about {found.total / 1e9:.1f} GB, by arithmetic, in stage {most} ({parts})"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _training_seconds(plan: Recipe) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from stainglass.cli.doctor import doctor
 from stainglass.cli.embed import embed
 from stainglass.cli.evaluate import evaluate
 from stainglass.cli.fetch import fetch
+from stainglass.cli.export import export
 from stainglass.cli.figures import figures
 from stainglass.cli.generate import generate
 from stainglass.cli.latent import latent
@@ -38,7 +39,7 @@ app = App(
 
 VERBS = (
     *(run, fetch, simulate, prepare, align, train, generate, evaluate, report),
-    *(embed, retrieve, figures, components, subtypes, latent, doctor),
+    *(embed, retrieve, figures, components, subtypes, latent, export, doctor),
 )
 for verb in VERBS:
     app.command(verb)

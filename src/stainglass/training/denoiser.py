@@ -112,10 +112,7 @@ def train_denoiser(
         cohort, split.train, axis, space, recipe.genes, loop,
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=flow, clip=clip,
     )  # fmt: skip
-    objective = Denoise(
-        condnet, network.denoiser, space, flow, _preview(examples, loop),
-        pooled=recipe.denoiser.pooled == "token", min_snr=loop.min_snr,
-    )  # fmt: skip
+    preview, pooled = _preview(examples, loop), recipe.denoiser.pooled == "token"
     stages, first = loop.in_stages(), 0
     for number, stage in enumerate(stages, 1):
         last = number == len(stages)
@@ -123,6 +120,10 @@ def train_denoiser(
         title = "training the denoiser" if len(stages) == 1 else f"stage {number}: {stage.train}"
         torch.manual_seed(stage.seed + number)
         choose_trained(network.denoiser, stage)
+        # A new objective a stage: Accelerate wraps each module once, and an unwrapped one never again.
+        objective = Denoise(
+            condnet, network.denoiser, space, flow, preview, pooled=pooled, min_snr=stage.min_snr
+        )
         train(objective, Following(examples, first), stage, place, title, on_preview)
         finish_stage(network.denoiser, stage, place)
         first += stage.steps * stage.batch * stage.accumulate

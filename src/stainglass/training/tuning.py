@@ -43,8 +43,9 @@ def choose_trained(denoiser: Any, loop: DenoiserLoop) -> None:
 def finish_stage(denoiser: Any, loop: DenoiserLoop, folder: Path) -> None:
     """Write a LoRA beside the stage's checkpoints, then merge it into the denoiser's weights.
 
-    ``lora/`` is read by diffusers' ``load_lora_weights`` (Stable Diffusion) or ``load_lora_adapter``. It is the change
-    of this stage alone: on the plain checkpoint it gives the same network only when no earlier stage changed that.
+    ``lora/`` is read by the ``load_lora_weights`` of diffusers' Stable Diffusion pipeline (of other denoisers by
+    ``load_lora_adapter``). It is the change of this stage alone: on the plain checkpoint it gives the same network
+    only when no earlier stage changed that.
     """
     if loop.gradient_checkpointing:
         denoiser.disable_gradient_checkpointing()
