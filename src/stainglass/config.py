@@ -205,6 +205,10 @@ class DenoiserLoop(Loop):
     """Share of windows cut at any position of the raster instead of round a spot."""
     turns: bool = True
     """The eight flips and turns, spot offsets turned along."""
+    stain_variants: int = Field(0, ge=0)
+    """Latent rasters in other stains that windows are also cut from, so many for each training section."""
+    stain_method: Literal["macenko", "reinhard"] = "macenko"
+    """How stains are fitted, on the training slides."""
 
     def in_stages(self) -> tuple[DenoiserLoop, ...]:
         """A loop a stage; this one itself without stages."""

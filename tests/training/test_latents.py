@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.stain_variants import stain_variants
 from stainglass.cohort.windows import Window
 from stainglass.config import DenoiserLoop, GeneEncoder
 from stainglass.genes.normalise import log_normalised
@@ -114,3 +115,20 @@ def test_examples_are_functions_of_their_position(cohort: Cohort, autoencoder: T
     assert 0.25 < null < 0.75
     z = np.stack([d["z"] for d in drawn])
     assert 0.5 < z.std() < 1.6
+
+
+def test_a_stain_variant_is_the_encoding_of_the_restained_section(
+    cohort: Cohort, autoencoder: TissueAutoencoder
+) -> None:
+    train = cohort.split().train
+    stain = stain_variants(cohort, sorted(cohort.sections), 1)[0]
+    name = train[0]
+    encode_sections(cohort, [name], autoencoder, [0], [stain])
+    section = cohort.sections[name]
+    window = cohort.patches([name], 64)[7]
+    around = Window(name, window.top_px - 64, window.left_px - 64, 192)
+    pixels = pixels_to_input(torch.from_numpy(stain.of(name, section.pixels(around))[None]))
+    expected = encode_pixels(autoencoder, pixels)[0, :, 8:16, 8:16].detach().numpy()
+    found = section.latents(raster_name(autoencoder, 0, stain.name), window)
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+    assert np.abs(found - section.latents(raster_name(autoencoder), window)).max() > 0.1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stainglass.cohort.cohort import Cohort, PreparedSection
 from stainglass.cohort.raster import WHITE
+from stainglass.cohort.stain_variants import StainVariant
 from stainglass.cohort.windows import Window
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
 from stainglass.models.turns import turn_plane
@@ -28,13 +29,14 @@ FOREIGN_HALO_PX = 160
 Stable Diffusion 3's tiny one, 20 latents are enough."""
 
 
-def raster_name(autoencoder: Any, turn: int = 0) -> str:
-    """``<class>-<hash of the weights>-<turn>``: another autoencoder gives another raster beside it."""
+def raster_name(autoencoder: Any, turn: int = 0, stain: str = "") -> str:
+    """``<class>-<hash of the weights>-<turn>[-<stain>]``: another autoencoder or stain gives another raster beside it."""
     digest = hashlib.sha256()
     for name, value in sorted(autoencoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return f"{type(autoencoder).__name__.lower()}-{digest.hexdigest()[:10]}-{turn}"
+    name = f"{type(autoencoder).__name__.lower()}-{digest.hexdigest()[:10]}-{turn}"
+    return f"{name}-{stain}" if stain else name
 
 
 def turns_needed(autoencoder: Any) -> range:
@@ -42,21 +44,28 @@ def turns_needed(autoencoder: Any) -> range:
     return range(1) if getattr(autoencoder, "frequencies", None) is not None else range(8)
 
 
-def encode_sections(cohort: Cohort, sections: Sequence[str], autoencoder: Any, turns: Sequence[int]) -> None:
-    """Write the latent rasters that are missing."""
+def encode_sections(
+    cohort: Cohort,
+    sections: Sequence[str],
+    autoencoder: Any,
+    turns: Sequence[int],
+    stains: Sequence[StainVariant] = (),
+) -> None:
+    """Write the latent rasters that are missing: of every section as it is and, beside it, in each of ``stains``."""
     missing = [
-        (cohort.sections[name], turn)
+        (cohort.sections[name], turn, stain)
         for name in sections
+        for stain in (None, *stains)
         for turn in turns
-        if not cohort.sections[name].has_latents(raster_name(autoencoder, turn))
+        if not cohort.sections[name].has_latents(raster_name(autoencoder, turn, stain.name if stain else ""))
     ]
     if not missing:
         return
-    total = sum(len(_tiles(section)) for section, _ in missing)
+    total = sum(len(_tiles(section)) for section, _, _ in missing)
     with progress_bar("encoding sections", total) as advance:
-        for section, turn in missing:
-            advance(0, section.id)
-            _encode_section(section, autoencoder, turn, advance)
+        for section, turn, stain in missing:
+            advance(0, f"{section.id}, {stain.name}" if stain else section.id)
+            _encode_section(section, autoencoder, turn, stain, advance)
 
 
 def _tiles(section: PreparedSection) -> list[tuple[int, int]]:
@@ -64,13 +73,15 @@ def _tiles(section: PreparedSection) -> list[tuple[int, int]]:
     return [(top, left) for top in range(0, height, TILE_PX) for left in range(0, width, TILE_PX)]
 
 
-def _encode_section(section: PreparedSection, autoencoder: Any, turn: int, advance: Advance) -> None:
+def _encode_section(
+    section: PreparedSection, autoencoder: Any, turn: int, stain: StainVariant | None, advance: Advance
+) -> None:
     height, width = section.size_px_yx
     step = LATENT_STEP_PX
     size = (-(-height // step), -(-width // step))
     halo = _halo_px(autoencoder)
     white = white_latent(autoencoder)
-    name = raster_name(autoencoder, turn)
+    name = raster_name(autoencoder, turn, stain.name if stain else "")
     temporary = section.path / "latent" / f".{name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     array = zarr.create_array(
@@ -92,7 +103,8 @@ def _encode_section(section: PreparedSection, autoencoder: Any, turn: int, advan
         if (tile == WHITE).all():
             latents = np.broadcast_to(white.astype(np.float16), (rows, columns, len(white)))
         else:
-            latents = _encode_tile(autoencoder, tile, turn)[:rows, :columns]
+            restained = tile if stain is None else stain.of(section.id, tile)
+            latents = _encode_tile(autoencoder, restained, turn)[:rows, :columns]
         array[top // step : top // step + rows, left // step : left // step + columns] = latents
         advance()
     temporary.rename(section.path / "latent" / name)
