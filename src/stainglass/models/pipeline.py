@@ -210,6 +210,7 @@ class TissuePipeline(DiffusionPipeline):
         embedded: Embedded = self.condnet(conditions)
         return embedded
 
+    @torch.no_grad()
     def prompt_embeds(self, conditions: ConditionTensors) -> Float[Tensor, "b t w"]:
         """Tokens to hand to diffusers' own Stable Diffusion pipeline; of ``conditions.null()`` the negative ones."""
         return hear(self.denoiser, self.embed(conditions), self.condnet, self._facts().pooled).tokens
