@@ -1,13 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from stainglass.cohort.cohort import Cohort
 from stainglass.config import DenoiserLoop
 from stainglass.models.memory import plan_memory
 from stainglass.training.tuning import choose_trained
-from tiny_sd import tiny_unet
+from tiny_sd import tiny_checkpoint, tiny_unet
+from verbs import call
 
 SD_1_5 = {
     "sample_size": 64, "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2,
@@ -66,3 +69,17 @@ def test_checkpointing_and_smaller_batches_take_less() -> None:
     assert again.activations < 0.7 * kept.activations
     assert plan(config, batch=1).activations == pytest.approx(plan(config).activations / 2, rel=0.1)
     assert kept.weights == again.weights
+
+
+def test_a_dry_run_tells_the_memory_of_the_stage_that_takes_most(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tiny_checkpoint(tmp_path / "sd")
+    code, _, err = call(
+        monkeypatch, capsys, "train", cohort.path, "--recipe", Path(__file__).parents[1] / "small.yaml",
+        "--out", tmp_path / "run", "--set", "denoiser.kind=stable-diffusion", "--set", f"denoiser.source={source}",
+        "--set", "train_denoiser.stages=[{train: condnet, steps: 2}, {train: all, steps: 2}]", "--dry-run",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "on a GPU: at most about" in err
+    assert "in stage all" in err
