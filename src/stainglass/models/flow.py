@@ -121,8 +121,8 @@ class VariancePreserving(Flow):
 
         Of the level and not of the log-SNR, which is infinite at a zero terminal SNR; at timesteps they agree.
         """
-        table = torch.tensor(self.sigmas, dtype=torch.float64, device=t.device)
-        level = t.double().clamp(self.sigmas[0], self.sigmas[-1])
+        table = torch.tensor(self.sigmas, dtype=torch.float32, device=t.device)
+        level = t.float().clamp(self.sigmas[0], self.sigmas[-1])
         above = torch.searchsorted(table, level).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]
         return (above - 1 + (level - low) / (high - low)).to(t.dtype)
