@@ -34,9 +34,22 @@ class Prepare(_Strict):
     """Pixels farther than this from tissue are stored as white."""
 
 
+FOLDS = ("k-fold", "leave-one-patient-out")
+"""Kinds of split that are several; each names its own file."""
+
+
 class Split(_Strict):
     """Which sections train and which are held out; grouped by patient unless said otherwise, aloud."""
 
+    kind: Literal["fixed", "random", "k-fold", "leave-one-patient-out"] | None = None
+    """``fixed``: the sections named below; ``random``: a share of the patients; the other two: every patient is held out
+    once, in one of several splits. By default fixed when sections are named, else random."""
+    fold: int = Field(0, ge=0)
+    """Which of the folds this run holds out, from 0."""
+    folds: int = Field(5, ge=2)
+    """How many folds ``k-fold`` makes."""
+    stratify: str | None = "site"
+    """Column of the manifest whose values are spread evenly over the folds; where no section has it, none is."""
     name: str = "default"
     train: tuple[str, ...] = ()
     """Section ids; when all three are empty, patients are drawn at random by ``seed``."""
@@ -46,6 +59,16 @@ class Split(_Strict):
     """Share of patients held out when the sections are not named."""
     allow_shared_patient: bool = False
     """A patient on both sides of the split is refused unless this is set; the card then says so."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_its_fold(cls, tree: Any) -> Any:
+        """Folds name their own files, so that whatever asks for a recipe's split by name gets this fold."""
+        if not isinstance(tree, dict) or tree.get("kind") not in FOLDS:
+            return tree
+        fold = tree.get("fold", 0)
+        whole = f"-of-{tree.get('folds', 5)}" if tree["kind"] == "k-fold" else ""
+        return {**tree, "name": f"{'fold' if whole else 'left-out'}-{fold}{whole}"}
 
 
 class Windows(_Strict):
@@ -69,11 +92,18 @@ class Autoencoder(_Strict):
 class GeneEncoder(_Strict):
     """GeneCondNet: spots → tokens and a pooled vector."""
 
-    input: Literal["profile", "set"] = "profile"
-    """``profile``: the whole gene axis by one linear map; ``set``: the top-k genes as a set."""
+    input: Literal["profile", "set", "pca", "gene-sets"] = "profile"
+    """``profile``: the whole gene axis by one linear map; ``set``: the top-k genes as a set; ``pca``: principal
+    components of the training spots; ``gene-sets``: scores of the hallmark sets and PROGENy pathways."""
     genes: int = Field(1000, ge=10)
     """Most variable genes of the training sections the model keeps."""
     top_k: int = Field(50, ge=1)
+    components: int = Field(50, ge=2)
+    """Of ``pca``."""
+    told: Literal["spots", "bulk"] = "spots"
+    """``bulk``: every spot is told the mean counts of its section, in training and ever after."""
+    pooled: bool = True
+    """Whether windows differ by a pooled vector beside the tokens."""
     width: int = Field(128, ge=16)
     tokens: int = Field(4, ge=1)
     """Tokens a spot."""
@@ -94,6 +124,10 @@ class Clip(_Strict):
     image_px: int = Field(128, ge=32, multiple_of=16)
     dim: int = Field(128, ge=8)
     dropout: float = Field(0.1, ge=0, lt=1)
+    linear: int = Field(20, ge=0)
+    """Dimensions of the linear part (canonical correlation of texture and expression, relative to the section); 0: none."""
+    linear_share: float = Field(0.5, ge=0, le=1)
+    """Its share of a cosine."""
     trunk: Literal["fine-tuned", "frozen"] = "fine-tuned"
     """What the denoiser's training does to the gene trunk it takes from CLIP."""
 

@@ -26,6 +26,7 @@ from stainglass.analysis.signals import (
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.files import write_json
+from stainglass.genes.axis import GeneAxis
 from stainglass.genes.gene_sets import gene_sets
 from stainglass.genes.normalise import log_normalised
 
@@ -160,7 +161,10 @@ def test_the_shuffled_bound_is_that_of_independent_spots() -> None:
 def test_a_gene_that_a_section_lacks(cohort: Cohort) -> None:
     section = next(iter(cohort.sections.values()))
     lacking = type(section)(section.path, section.record, section.mpp)
-    lacking.__dict__["spots"] = section.spots[:, [s != "KRT5" for s in section.spots.var["symbol"]]].copy()
+    rest = [i for i, symbol in enumerate(section.genes.symbols) if symbol != "KRT5"]
+    lacking.__dict__["spots"] = section.spots[:, rest].copy()
+    ids, symbols = section.genes.ids, section.genes.symbols
+    lacking.__dict__["genes"] = GeneAxis(tuple(ids[i] for i in rest), tuple(symbols[i] for i in rest))
     with pytest.raises(StainglassError, match="KRT5 was not measured there"):
         measure(
             find_signal("KRT5", cohort.axis),

@@ -28,11 +28,11 @@ from stainglass.evaluation.subjects import same_class
 class ToyClip:
     """Colour of a picture and programmes of a spot are one space already."""
 
-    def embed_images(self, pixels, advance=None):
+    def embed_images(self, pixels, groups=None, advance=None):
         return self._unit((pixels.reshape(len(pixels), -1, 3).mean(1) - 150) / 45)
 
-    def embed_genes(self, counts, diameters_um, measured=None):
-        return self._unit(programmes(counts) - 5.75)
+    def embed_genes(self, conditions, groups=None):
+        return self._unit(programmes(conditions.counts[:, 0]) - 5.75)
 
     def _unit(self, x):
         return (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)).astype(np.float32)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 from stainglass.models.clip import ClipFacts, TissueCLIP, in_chunks, info_nce
 from stainglass.models.features import EfficientNetLite0
@@ -28,7 +29,9 @@ def small_clip(**changes: object) -> TissueCLIP:
         "dim": 16,
     }
     clip = TissueCLIP(**{**settings, **changes})  # type: ignore[arg-type]
-    clip.facts = ClipFacts(tuple("abcdefghijkl"), tuple("ABCDEFGHIJKL"), 1.0, 64, ("S1",), ("P1",), None)
+    clip.facts = ClipFacts(
+        tuple("abcdefghijkl"), tuple("ABCDEFGHIJKL"), 1.0, 64, 150.0, 3, ("S1",), ("P1",), None
+    )  # fmt: skip
     return clip.eval()
 
 
@@ -45,25 +48,35 @@ def counts() -> np.ndarray:
 SIZES = np.full(6, 55.0, np.float32)
 
 
+def told(counts: np.ndarray) -> Conditions:
+    """Spots alone in their windows."""
+    n, g = counts.shape
+    shape = (n, 1)
+    return Conditions(
+        counts.reshape(n, 1, g), np.zeros((n, 1, 2), np.float32), np.full(shape, 55.0, np.float32),
+        np.ones(shape, bool), tuple((str(i),) for i in range(n)),
+    )  # fmt: skip
+
+
 def test_vectors_are_unit_and_do_not_depend_on_the_batch(pixels: np.ndarray, counts: np.ndarray) -> None:
     clip = small_clip()
-    images, genes = clip.embed_images(pixels), clip.embed_genes(counts, SIZES)
+    images, genes = clip.embed_images(pixels), clip.embed_genes(told(counts))
     assert np.allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
     assert np.allclose(np.linalg.norm(genes, axis=1), 1, atol=1e-5)
     assert np.allclose(clip.embed_images(pixels[2:3])[0], images[2], atol=1e-5)
-    assert np.allclose(clip.embed_genes(counts[2:3], SIZES[2:3])[0], genes[2], atol=1e-5)
+    assert np.allclose(clip.embed_genes(told(counts[2:3]))[0], genes[2], atol=1e-5)
 
 
 def test_gradient_caching_gives_the_gradient_of_the_whole_batch(
     pixels: np.ndarray, counts: np.ndarray
 ) -> None:
     seen = torch.from_numpy(pixels).movedim(-1, 1).float() / 255
-    told, sizes = torch.from_numpy(counts), torch.from_numpy(SIZES)
+    spots, sizes = torch.from_numpy(counts), torch.from_numpy(SIZES)
 
     def gradient(chunk: int) -> list[torch.Tensor]:
         clip = small_clip()
         images = in_chunks(clip.image_vectors, chunk, seen)
-        genes = in_chunks(clip.gene_vectors, chunk, told, sizes)
+        genes = in_chunks(clip.gene_vectors, chunk, spots, sizes)
         info_nce(images, genes, clip.scale).backward()
         return [p.grad for p in clip.parameters() if p.grad is not None]
 
@@ -97,7 +110,7 @@ def test_saves_and_loads_whole(tmp_path: Path, pixels: np.ndarray, counts: np.nd
     again = TissueCLIP.load(tmp_path / "clip")
     assert again.facts == clip.facts
     assert np.array_equal(again.embed_images(pixels), clip.embed_images(pixels))
-    assert np.array_equal(again.embed_genes(counts, SIZES), clip.embed_genes(counts, SIZES))
+    assert np.array_equal(again.embed_genes(told(counts)), clip.embed_genes(told(counts)))
 
 
 def test_a_frozen_tower_is_neither_trained_nor_saved(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -113,7 +126,7 @@ def test_refuses_what_is_no_clip(tmp_path: Path) -> None:
     with pytest.raises(StainglassError, match="no CLIP here"):
         TissueCLIP.load(tmp_path)
     (tmp_path / "clip.json").write_text('{"format": 99}')
-    with pytest.raises(StainglassError, match="format 1"):
+    with pytest.raises(StainglassError, match="format 2"):
         TissueCLIP.load(tmp_path)
 
 
@@ -125,8 +138,8 @@ def test_a_transformers_model_from_a_folder_is_a_tower(tmp_path: Path, pixels: n
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
     )
     Dinov2Model(config).save_pretrained(tmp_path)
-    told = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    normalisation = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(normalisation))
     tower = load_tower(str(tmp_path))
     assert isinstance(tower, TransformersTower)
     assert tower.mean == (0.5, 0.5, 0.5)

@@ -73,9 +73,10 @@ def test_a_clip_learns_and_is_found_again(cohort: Cohort, recipe: Recipe, tmp_pa
     assert clip.facts is not None
     assert clip.facts.trained_on == split.train
     windows = cohort.patches(split.train, recipe.windows.size_px)
-    images = clip.embed_images(cohort.pixels(windows))
-    sizes = np.full(len(windows), 55.0, np.float32)
-    genes = clip.embed_genes(cohort.measured(windows, clip.facts.axis), sizes)
+    facts, sections = clip.facts, np.unique([w.section for w in windows], return_inverse=True)[1]
+    images = clip.embed_images(cohort.pixels(windows), sections)
+    told = cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots)
+    genes = clip.embed_genes(told, sections)
     near = images @ genes.T
     same = np.array([[a.section == b.section for b in windows] for a in windows])
     gap = np.diag(near).mean() - near[same].mean()
@@ -109,4 +110,4 @@ def test_the_generator_begins_with_clips_gene_trunk(cohort: Cohort, tmp_path: Pa
     own, learned = clip.encoder.state_dict(), pipeline.condnet.encoder.state_dict()
     same = [bool((own[key] == learned[key]).all()) for key in own]
     assert all(same) if trunk == "frozen" else not all(same)
-    assert pipeline.condnet.config.image_dim == 16
+    assert pipeline.condnet.config.image_dim == clip.length

@@ -65,16 +65,17 @@ def embed_sections(clip: TissueCLIP, cohort: Cohort, sections: Sequence[str]) ->
     with progress_bar("embedding", total) as advance:
         for name in sections:
             section = cohort.sections[name]
-            counts, measured = section.counts_on(facts.axis)
+            _, measured = section.counts_on(facts.axis)
             _refuse_another_axis(cohort, name, float(measured.mean()), len(facts.gene_ids))
             some = cohort.patches([name], facts.window_px)
             if not some:
                 raise StainglassError(
                     cohort.path, f"no spot on the tissue of {name}", "Look at its proof image"
                 )
-            sizes = section.used_spots.obs["diameter_um"].to_numpy(dtype=np.float32)
-            images.append(clip.embed_images(cohort.pixels(some), advance))
-            genes.append(clip.embed_genes(counts, sizes, np.tile(measured, (len(counts), 1))))
+            told = cohort.conditions(some, facts.axis, facts.reach_um, facts.max_spots)
+            one = np.zeros(len(some), np.int64)
+            images.append(clip.embed_images(cohort.pixels(some), one, advance))
+            genes.append(clip.embed_genes(told, one))
             windows += some
     return Embedded(tuple(windows), np.concatenate(images), np.concatenate(genes))
 

@@ -14,8 +14,6 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from stainglass.evaluation.card import Row
 from stainglass.evaluation.resampling import Estimate, Resampling, codes, derange_as_far_as_possible
@@ -23,6 +21,7 @@ from stainglass.evaluation.stage import Stage
 from stainglass.evaluation.tissue import Tissue
 from stainglass.files import write_json
 from stainglass.models.clip import TissueCLIP
+from stainglass.models.linear_clip import relative
 
 CLIP, COLOUR, CHANCE = "CLIP", "colour only", "chance"
 WAYS, DRAWS = 100, 20
@@ -35,9 +34,8 @@ Vectors = Float32[np.ndarray, "n d"]
 
 
 def gene_vectors(clip: TissueCLIP, tissue: Tissue) -> Vectors:
-    """Unit vectors of the spots the windows are centred on."""
-    told = tissue.conditions
-    return clip.embed_genes(tissue.counts, told.diameters_um[:, 0], told.measured)
+    """Unit vectors of the spots the windows are centred on, each seen relative to its section."""
+    return clip.embed_genes(tissue.conditions, codes(tissue.sections))
 
 
 def colour_numbers(pixels: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, "n 6"]:
@@ -49,13 +47,20 @@ def colour_numbers(pixels: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, 
     return found
 
 
-def colour_baseline(
-    clip: TissueCLIP, train: Tissue
-) -> Callable[[UInt8[np.ndarray, "n h w 3"]], Float32[np.ndarray, "n d"]]:
-    """The best linear guess of a gene vector from six colour numbers, fitted on training windows."""
-    model = make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS))
-    model.fit(colour_numbers(train.pixels), gene_vectors(clip, train))
-    return lambda pixels: np.asarray(model.predict(colour_numbers(pixels)), np.float32)
+def colour_baseline(clip: TissueCLIP, train: Tissue) -> Callable[[Tissue], Float32[np.ndarray, "n d"]]:
+    """The best linear guess of a gene vector from six colour numbers, fitted on training windows.
+
+    The numbers are relative to the section, as CLIP's linear part sees pictures: the baseline lacks structure only.
+    """
+
+    def seen(tissue: Tissue) -> Float64[np.ndarray, "n 6"]:
+        numbers = colour_numbers(tissue.pixels)
+        return relative(numbers, codes(tissue.sections), mean, std, 1e-3)
+
+    raw = colour_numbers(train.pixels)
+    mean, std = raw.mean(0), raw.std(0)
+    model = RidgeCV(alphas=ALPHAS).fit(seen(train), gene_vectors(clip, train))
+    return lambda tissue: np.asarray(model.predict(seen(tissue)), np.float32)
 
 
 def recall_hits(
@@ -170,9 +175,9 @@ def real_rows(
     partners: NDArray[np.int64],
 ) -> list[Row]:
     """The CLIP itself, on real held-out windows: recall in both directions and image–gene cosine."""
-    images, genes = clip.embed_images(real.pixels), gene_vectors(clip, real)
+    images, genes = clip.embed_images(real.pixels, codes(real.sections)), gene_vectors(clip, real)
     place = _Place(split, "floor", len(real), 0, resampling)
-    lookups = {CLIP: images, COLOUR: colour_baseline(clip, train)(real.pixels)}
+    lookups = {CLIP: images, COLOUR: colour_baseline(clip, train)(real)}
     rows = list(recall_rows(place, lookups, genes, codes(real.sections), "real windows"))
     on = "CLIP embedding of the real window with that of its spot's genes"
     return rows + list(cosine_rows(place, "clip_gene", [(images, genes, partners)], on))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from stainglass.analysis.nuclei import NucleusReader
 from stainglass.evaluation.lpips import Lpips
 from stainglass.evaluation.memorisation import nearest_training
 from stainglass.evaluation.pairs import cosine, lpips, ssim
-from stainglass.evaluation.resampling import Resampling
+from stainglass.evaluation.resampling import Resampling, codes
 from stainglass.evaluation.settings import Judge
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
@@ -118,9 +118,10 @@ class Measurer:
         real: UInt8[np.ndarray, "n h w 3"],
         real_features: Features,
         title: str,
+        sections: Sequence[str],
         features: Features | None = None,
     ) -> Measured:
-        """Measure pictures beside real windows of the same index."""
+        """Measure pictures beside real windows of the same index; ``sections`` are those the pictures belong to."""
         if features is None:
             features = self.features(pixels, title)
         pairs: dict[PairKey, NDArray[np.float64]] = {("ssim", None): ssim(pixels, real)}
@@ -130,7 +131,7 @@ class Measurer:
             pairs["cosine", name] = cosine(found, real_features[name], self.train[name].mean(0))
         first = self.judges[0].name
         nearest, neighbour = nearest_training(features[first], self.train[first])
-        seen = None if self.clip is None else self.clip.embed_images(pixels)
+        seen = None if self.clip is None else self.clip.embed_images(pixels, codes(sections))
         return Measured(features, pairs, self.nuclei.read(pixels), nearest, neighbour, seen)
 
 

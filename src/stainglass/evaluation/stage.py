@@ -143,9 +143,10 @@ def _floor(
 ) -> Subject:
     """Real tissue itself; as a pair, another real window of the same tissue in place of the right one."""
     swapped = measurer.measure(
-        real.pixels[deranged], real.pixels, features, "floor", {k: f[deranged] for k, f in features.items()}
-    )
-    own = measurer.measure(real.pixels, real.pixels, features, "floor", features)
+        real.pixels[deranged], real.pixels, features, "floor", real.sections,
+        {k: f[deranged] for k, f in features.items()},
+    )  # fmt: skip
+    own = measurer.measure(real.pixels, real.pixels, features, "floor", real.sections, features)
     floor = Measured(features, swapped.pairs, own.looks, own.nearest, own.neighbour, own.clip)
     return Subject("floor", "real windows of this tissue", (floor,), (), real, resampling, aligned=True)
 
@@ -171,7 +172,7 @@ def _measured(
     for number, seed in enumerate(settings.seeds if plan.noisy else settings.seeds[:1]):
         images = _checked(plan.images(seed), real.pixels, plan.name)
         title = f"{split} · {plan.name}" + (f" · seed {seed}" if plan.noisy else "")
-        measured = measurer.measure(images, real.pixels, features, title)
+        measured = measurer.measure(images, real.pixels, features, title, tissue.sections)
         sets.append(measured)
         if number == 0:
             pictures.keep(split, plan.name, images, measured)

@@ -1,4 +1,4 @@
-"""CLIP of tissue: an image tower and the gene encoder trunk in one space (Radford et al. 2021)."""
+"""CLIP of tissue: an image tower and the gene encoder trunk in one space (Radford et al. 2021), beside a linear part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, write_json
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.features import in_batches, to_unit
-from stainglass.models.gene_encoder import GeneEncoder
+from stainglass.models.gene_encoder import GeneEncoder, GeneInput
+from stainglass.models.linear_clip import Groups, LinearPart
+from stainglass.models.texture import Texture
 from stainglass.models.towers import CONVNET, ConvTower, FrozenTower, load_tower
 from stainglass.progress import Advance
 
-FORMAT = 1
+FORMAT = 2
 FACTS_FILE = "clip.json"
 START_TEMPERATURE, MOST_SCALE = 0.07, 100.0
 BATCH = 64
@@ -39,8 +42,8 @@ class ClipFacts:
     ----------
     gene_ids, gene_symbols
         Its gene axis, most variable first.
-    mpp, window_px
-        Scale and side of the windows it was trained on.
+    mpp, window_px, reach_um, max_spots
+        Scale, side and reach of the windows it was trained on.
     trained_on, patients
         Sections, and whose they are.
     tower
@@ -51,6 +54,8 @@ class ClipFacts:
     gene_symbols: tuple[str, ...]
     mpp: float
     window_px: int
+    reach_um: float
+    max_spots: int
     trained_on: tuple[str, ...]
     patients: tuple[str, ...]
     tower: str | None
@@ -63,6 +68,10 @@ class ClipFacts:
 
 class TissueCLIP(ModelMixin, ConfigMixin):
     """Windows and spots in one space: cosine tells how well they fit.
+
+    A vector has two parts of unit length, weighed by ``linear_share``, so that a cosine is the weighted mean of both
+    parts' cosines: what InfoNCE taught tower and trunk, and a linear part in closed form (`LinearPart`: texture, and a
+    frozen network's features when there is one, against expression of the spots in reach).
 
     Parameters
     ----------
@@ -78,9 +87,11 @@ class TissueCLIP(ModelMixin, ConfigMixin):
     widths, image_px
         Of our ConvNet.
     dim
-        Dimensions of the common space.
+        Dimensions of the learned part.
     dropout
         Of the projection's inputs; sections have few spots.
+    linear, linear_share, linear_width
+        Dimensions of the linear part (0: none), its share of a cosine, length of its image features.
     """
 
     config_name = "config.json"
@@ -91,7 +102,7 @@ class TissueCLIP(ModelMixin, ConfigMixin):
     def __init__(
         self,
         genes: int,
-        input: Literal["profile", "set"] = "set",
+        input: GeneInput = "set",
         width: int = 128,
         tokens: int = 4,
         top_k: int = 50,
@@ -102,6 +113,9 @@ class TissueCLIP(ModelMixin, ConfigMixin):
         image_px: int = 128,
         dim: int = 128,
         dropout: float = 0.1,
+        linear: int = 0,
+        linear_share: float = 0.5,
+        linear_width: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = GeneEncoder(genes, input, width, tokens, top_k)
@@ -112,6 +126,7 @@ class TissueCLIP(ModelMixin, ConfigMixin):
         self.project_image = _projection(seen, dim, dropout)
         self.project_genes = _projection(width, dim, dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / START_TEMPERATURE)))
+        self.closed_form = LinearPart(linear_width, genes, linear) if linear else None
         self.facts: ClipFacts | None = None
         self._frozen: list[FrozenTower] = []  # in a list: neither trained nor saved with this module
 
@@ -119,6 +134,11 @@ class TissueCLIP(ModelMixin, ConfigMixin):
     def scale(self) -> Float[Tensor, ""]:
         """Inverse temperature, at most 100."""
         return self.log_scale.exp().clamp(max=MOST_SCALE)
+
+    @property
+    def length(self) -> int:
+        """Dimensions of the common space, both parts."""
+        return int(self.config.dim + self.config.linear)
 
     @property
     def frozen_tower(self) -> FrozenTower | None:
@@ -152,36 +172,59 @@ class TissueCLIP(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def embed_images(
-        self, pixels: UInt8[np.ndarray, "n h w 3"], advance: Advance | None = None
+        self,
+        pixels: UInt8[np.ndarray, "n h w 3"],
+        groups: Groups | None = None,
+        advance: Advance | None = None,
     ) -> Float32[np.ndarray, "n d"]:
-        """Unit vectors of pictures."""
+        """Unit vectors of pictures.
+
+        Parameters
+        ----------
+        groups
+            Section of each; pictures of one are then seen relative to one another by the linear part. None: each
+            picture by itself, relative to the training sections.
+        """
         frozen = self.frozen_tower
         if frozen is None:
             device = self.tower_mean.device
-            return in_batches(pixels, lambda x: self.image_vectors(x.to(device)).cpu(), BATCH, advance)
-        return self.embed_features(frozen.features(pixels, advance))
+            learned = in_batches(pixels, lambda x: self.image_vectors(x.to(device)).cpu(), BATCH, advance)
+            seen = None
+        else:
+            seen = frozen.features(pixels, advance)
+            learned = self.image_vectors(torch.from_numpy(seen).to(self.tower_mean.device)).cpu().numpy()
+        if self.closed_form is None:
+            return np.asarray(learned, np.float32)
+        return self._both(self.closed_form.images(linear_features(pixels, seen), groups), learned)
 
     @torch.no_grad()
-    def embed_features(self, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n d"]:
-        """Unit vectors from a frozen network's features."""
-        seen = torch.from_numpy(features).to(self.tower_mean.device)
-        return np.asarray(self.image_vectors(seen).cpu().numpy(), np.float32)
+    def embed_genes(self, conditions: Conditions, groups: Groups | None = None) -> Float32[np.ndarray, "n d"]:
+        """Unit vectors of the spots in the centres of windows, the linear part with all in reach.
 
-    @torch.no_grad()
-    def embed_genes(
-        self,
-        counts: Float32[np.ndarray, "n g"],
-        diameters_um: Float32[np.ndarray, n],
-        measured: Bool[np.ndarray, "n g"] | None = None,
-    ) -> Float32[np.ndarray, "n d"]:
-        """Unit vectors of spots from raw counts on the model's gene axis."""
+        Parameters
+        ----------
+        conditions
+            Of patches, on this model's gene axis and reach.
+        groups
+            As for `embed_images`.
+        """
         device, found = self.tower_mean.device, []
-        for first in range(0, len(counts), BATCH):
-            some = torch.from_numpy(counts[first : first + BATCH]).float().to(device)
-            size = torch.from_numpy(np.asarray(diameters_um[first : first + BATCH], np.float32)).to(device)
-            told = None if measured is None else torch.from_numpy(measured[first : first + BATCH]).to(device)
-            found.append(self.gene_vectors(some, size, told).cpu().numpy())
-        return np.concatenate(found).astype(np.float32)
+        for first in range(0, len(conditions), BATCH):
+            some = conditions.take(range(first, min(first + BATCH, len(conditions))))
+            counts = torch.from_numpy(some.counts[:, 0]).to(device)
+            sizes = torch.from_numpy(some.diameters_um[:, 0]).to(device)
+            measured = None if some.measured is None else torch.from_numpy(some.measured).to(device)
+            found.append(self.gene_vectors(counts, sizes, measured).cpu().numpy())
+        learned = np.concatenate(found).astype(np.float32)
+        if self.closed_form is None:
+            return learned
+        return self._both(self.closed_form.genes(conditions.counts, conditions.present, groups), learned)
+
+    def _both(
+        self, linear: Float32[np.ndarray, "n l"], learned: Float32[np.ndarray, "n d"]
+    ) -> Float32[np.ndarray, "n l+d"]:
+        share = self.config.linear_share
+        return np.concatenate([share**0.5 * linear, (1 - share) ** 0.5 * learned], 1).astype(np.float32)
 
     def pixels_of(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Tensor:
         """Pictures as `image_vectors` wants them."""
@@ -218,6 +261,14 @@ class TissueCLIP(ModelMixin, ConfigMixin):
         model.facts = ClipFacts(**values)
         model.eval().requires_grad_(False)
         return model
+
+
+def linear_features(
+    pixels: UInt8[np.ndarray, "n h w 3"], seen: Float32[np.ndarray, "n f"] | None
+) -> Float32[np.ndarray, "n l"]:
+    """What the linear part sees of pictures: texture, beside a frozen network's features when there is one."""
+    texture = Texture().features(pixels)
+    return texture if seen is None else np.concatenate([texture, seen], 1)
 
 
 def _projection(width: int, dim: int, dropout: float) -> nn.Sequential:

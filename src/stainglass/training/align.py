@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from stainglass.cohort.cohort import Cohort, PreparedSection
+from stainglass.cohort.cohort import Cohort, PreparedSection, joined
 from stainglass.cohort.windows import Window
-from stainglass.config import AlignLoop, GeneEncoder
+from stainglass.config import AlignLoop, GeneEncoder, Windows
 from stainglass.files import atomic_path
 from stainglass.genes.axis import GeneAxis
 from stainglass.genes.normalise import log_normalised
-from stainglass.models.clip import TissueCLIP, in_chunks, info_nce
+from stainglass.models.clip import TissueCLIP, in_chunks, info_nce, linear_features
 from stainglass.models.towers import FrozenTower
 from stainglass.progress import progress_bar
 from stainglass.training.corrupt import corrupted
@@ -28,6 +28,7 @@ from stainglass.training.loop import Batch, Objective, rng_of
 from stainglass.units import snapped_top_left_px
 
 COMPONENTS = 20
+MOST_PATCHES = 500
 BATCHES = 2**48
 """Where the positions of the generators that lay out whole batches begin, far from those of examples."""
 
@@ -149,6 +150,30 @@ def _programs(counts: Sequence[Float32[np.ndarray, "spots g"]]) -> list[Float32[
     unit = scores / np.maximum(np.linalg.norm(scores, axis=1, keepdims=True), 1e-9)
     ends = np.cumsum([len(c) for c in counts])[:-1]
     return [part.astype(np.float32) for part in np.split(unit, ends)]
+
+
+def fit_linear(
+    clip: TissueCLIP, cohort: Cohort, sections: Sequence[str], axis: GeneAxis, windows: Windows
+) -> None:
+    """Fit CLIP's linear part on patches of the training sections, at most `MOST_PATCHES` of each, spread evenly."""
+    assert clip.closed_form is not None
+    features, told, groups = [], [], []
+    for number, name in enumerate(sections):
+        found = cohort.patches([name], windows.size_px)
+        at = np.linspace(0, len(found) - 1, min(len(found), MOST_PATCHES)).round().astype(int)
+        some = [found[i] for i in at]
+        with progress_bar(f"texture of {name}", len(some)) as advance:
+            for first in range(0, len(some), 64):
+                pixels = cohort.pixels(some[first : first + 64])
+                tower = clip.frozen_tower
+                features.append(linear_features(pixels, None if tower is None else tower.features(pixels)))
+                advance(len(pixels))
+        told.append(cohort.conditions(some, axis, windows.reach_um, windows.max_spots))
+        groups.append(np.full(len(some), number, np.int64))
+    conditions = joined(told)
+    clip.closed_form.fit(
+        np.concatenate(features), conditions.counts, conditions.present, np.concatenate(groups)
+    )
 
 
 class Align(Objective):

@@ -21,8 +21,9 @@ from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
 from stainglass.models.pipeline import FACTS_FILE, Facts, TissuePipeline
 from stainglass.models.stable_diffusion import find_checkpoint, scaled_statistics
+from stainglass.models.texture import texture_numbers
 from stainglass.models.towers import CONVNET, load_tower
-from stainglass.training.align import Align, Pairs
+from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, train_denoiser
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
@@ -107,14 +108,18 @@ def train_clip(
     clip = TissueCLIP(
         len(axis), genes.input, genes.width, genes.tokens, genes.top_k, settings.tower, settings.revision,
         0 if features is None else features.shape[1], settings.widths, settings.image_px, settings.dim, settings.dropout,
+        settings.linear, settings.linear_share,
+        texture_numbers(size) + (0 if features is None else features.shape[1]),
     )  # fmt: skip
     if features is not None:
         clip.fit_tower(features)
-    clip.encoder.fit(torch.from_numpy(np.concatenate(pairs.counts)))
+    clip.encoder.fit(torch.from_numpy(np.concatenate(pairs.counts)), axis.ids)
     trained = train(Align(clip, loop), pairs, loop, folder, "aligning image and genes", on_preview)
     assert isinstance(trained, Align)
+    if settings.linear:
+        fit_linear(trained.clip, cohort, split.train, axis, recipe.windows)
     trained.clip.facts = ClipFacts(
-        axis.ids, axis.symbols, cohort.mpp, size, split.train,
+        axis.ids, axis.symbols, cohort.mpp, size, recipe.windows.reach_um, recipe.windows.max_spots, split.train,
         tuple(sorted({cohort.patients[name] for name in split.train})), None if frozen is None else frozen.name,
     )  # fmt: skip
     trained.clip.save(folder / "model")
@@ -183,6 +188,7 @@ def _facts(
         window_px=recipe.windows.size_px,
         reach_um=recipe.windows.reach_um,
         max_spots=recipe.windows.max_spots,
+        told=recipe.genes.told,
         gene_ids=axis.ids,
         gene_symbols=axis.symbols,
         latent_mean=tuple(float(v) for v in space.mean),
