@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stainglass.cohort.windows import Window, gather_conditions, grid_windows, patch_windows
+from stainglass.cohort.windows import Window, as_bulk, gather_conditions, grid_windows, patch_windows
 
 
 def test_a_window_off_the_latent_grid_is_refused() -> None:
@@ -52,3 +52,8 @@ def test_patches_lie_on_their_spots_and_grids_tile_the_tissue() -> None:
     tissue[:50, :75] = True  # an L would do as well: rows and columns must not change places
     grid = grid_windows("s", tissue, 8.0, 200)
     assert {(w.top_px, w.left_px) for w in grid} == {(y, x) for y in (0, 200) for x in (0, 200, 400)}
+
+
+def test_bulk_is_the_same_mean_for_every_spot() -> None:
+    counts = np.array([[2.0, 0.0], [4.0, 6.0]], np.float32)
+    assert as_bulk(counts).tolist() == [[3.0, 3.0], [3.0, 3.0]]

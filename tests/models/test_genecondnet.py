@@ -4,10 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from stainglass.models.gene_encoder import GeneEncoder
+from stainglass.genes.gene_sets import gene_sets
+from stainglass.models.gene_encoder import GeneEncoder, log_normalised, set_weights
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
 
 G, S, B = 12, 3, 2
+
+
+OF_HYPOXIA = list(gene_sets()["HALLMARK_HYPOXIA"].weights)[:4]
+IDS = [*OF_HYPOXIA, *(f"none{i}" for i in range(G - 4))]
 
 
 def conditions(seed: int = 0) -> ConditionTensors:
@@ -21,10 +26,12 @@ def conditions(seed: int = 0) -> ConditionTensors:
     )
 
 
-@pytest.fixture(params=["profile", "set"])
+@pytest.fixture(params=["profile", "set", "pca", "gene-sets"])
 def net(request: pytest.FixtureRequest) -> GeneCondNet:
     torch.manual_seed(0)
-    return GeneCondNet(G, request.param, width=16, tokens=2, top_k=5).eval()
+    net = GeneCondNet(G, request.param, width=16, tokens=2, top_k=5, components=6).eval()
+    net.encoder.fit(torch.poisson(torch.full((50, G), 4.0)), IDS)
+    return net
 
 
 def test_shapes_and_mask(net: GeneCondNet) -> None:
@@ -104,7 +111,6 @@ def test_unmeasured_genes_are_silent() -> None:
 
 
 def test_saved_and_loaded_it_is_the_same(net: GeneCondNet, tmp_path: Path) -> None:
-    net.encoder.fit(torch.poisson(torch.full((50, G), 4.0)))
     net.save_pretrained(tmp_path)
     loaded = GeneCondNet.from_pretrained(tmp_path, low_cpu_mem_usage=False).eval()
     torch.testing.assert_close(loaded(conditions()).tokens, net(conditions()).tokens)
@@ -132,3 +138,30 @@ def test_no_picture_is_as_if_none_could_be_told() -> None:
     empty = net(replace(c.null(), images=torch.zeros(B, 6)))
     torch.testing.assert_close(empty.pooled[0], net.null_pooled)
     assert empty.mask.sum(1).tolist() == [2, 2]
+
+
+def test_components_of_the_training_spots_are_independent_and_of_unit_deviation() -> None:
+    torch.manual_seed(0)
+    counts = torch.poisson(torch.rand(200, 3) @ torch.rand(3, G) * 20)
+    encoder = GeneEncoder(G, "pca", width=16, tokens=2, components=3)
+    encoder.fit(counts)
+    standard = encoder._standard(log_normalised(counts))
+    scores = (standard - standard.mean(0)) @ encoder.input.weights.T
+    torch.testing.assert_close(torch.cov(scores.T), torch.eye(3), atol=1e-3, rtol=0)
+
+
+def test_a_gene_set_is_heard_through_its_own_genes_alone() -> None:
+    weights = set_weights(IDS)
+    names = list(gene_sets())
+    hypoxia = weights[names.index("HALLMARK_HYPOXIA")]
+    assert hypoxia.norm().item() == pytest.approx(1)
+    assert (hypoxia[len(OF_HYPOXIA) :] == 0).all()
+    assert (weights.norm(dim=1) == 0).any()  # a set without a gene on the axis
+
+
+def test_without_pooling_windows_differ_by_tokens_alone() -> None:
+    torch.manual_seed(0)
+    net = GeneCondNet(G, width=16, tokens=2, pools=False).eval()
+    one, other = net(conditions(0)), net(conditions(1))
+    assert torch.equal(one.pooled, other.pooled)
+    assert not torch.equal(one.tokens, other.tokens)

@@ -29,6 +29,7 @@ from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import integrate
 from stainglass.synthesis.noise import window_noise
 from stainglass.synthesis.paint import paint_windows
+from stainglass.synthesis.spots import conditions_of
 
 ProjectionKind = Literal["pca", "umap"]
 
@@ -206,7 +207,7 @@ def dose_moves(
             "is not among the genes the generator reads",
             f"Choose a gene such as {near}, or a gene set",
         )
-    conditions = cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots)
+    conditions = conditions_of(cohort, windows, facts)
     pictures = [
         paint_windows(
             pipeline, windows, with_dose(conditions, columns, dose), seed, settings, batch, f"dose × {dose:g}"
@@ -233,7 +234,7 @@ def trajectory_moves(
     """Patches on their way from noise to tissue: the state of the solver after each step, decoded."""
     facts = pipeline.facts
     assert facts is not None
-    conditions = cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots)
+    conditions = conditions_of(cohort, windows, facts)
     noise = window_noise(seed, windows, len(facts.latent_mean))
     parts: list[NDArray[np.uint8]] = []
     levels: list[float] = []

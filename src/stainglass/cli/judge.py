@@ -99,8 +99,9 @@ def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: F
 def read_tissue(cohort: Cohort, sections: Sequence[str], facts: Facts, name: str, most: int) -> Tissue:
     """Real patches of sections with all that is measured about them, at most ``most``, spread evenly."""
     return read_patches(
-        cohort, facts.axis, facts.window_px, facts.reach_um, facts.max_spots, sections, name, most
-    )
+        cohort, facts.axis, facts.window_px, facts.reach_um, facts.max_spots, sections, name, most,
+        facts.told == "bulk",
+    )  # fmt: skip
 
 
 def read_patches(
@@ -112,6 +113,7 @@ def read_patches(
     sections: Sequence[str],
     name: str,
     most: int,
+    bulk: bool = False,
 ) -> Tissue:
     """`read_tissue` on any gene axis and window."""
     windows = cohort.patches(sections, window_px)
@@ -126,7 +128,7 @@ def read_patches(
         centres_um_yx=np.stack([w.centre_um_yx(cohort.mpp) for w in windows]),
         sections=tuple(w.section for w in windows),
         patients=tuple(cohort.patients[w.section] for w in windows),
-        conditions=cohort.conditions(windows, axis, reach_um, max_spots),
+        conditions=cohort.conditions(windows, axis, reach_um, max_spots, bulk),
         cell_types=cohort.cell_types(windows),
     )
 

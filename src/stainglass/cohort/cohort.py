@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from stainglass.cohort.splits import Split, read_split
 from stainglass.cohort.tissue import TISSUE_MPP
-from stainglass.cohort.windows import Conditions, Window, gather_conditions, grid_windows, patch_windows
+from stainglass.cohort.windows import (
+    Conditions,
+    Window,
+    as_bulk,
+    gather_conditions,
+    grid_windows,
+    patch_windows,
+)
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.genes.axis import GeneAxis, align_counts
@@ -263,9 +270,9 @@ class Cohort:
         return np.stack([self.sections[w.section].pixels(w) for w in windows])
 
     def conditions(
-        self, windows: Sequence[Window], axis: GeneAxis, reach_um: float, max_spots: int
+        self, windows: Sequence[Window], axis: GeneAxis, reach_um: float, max_spots: int, bulk: bool = False
     ) -> Conditions:
-        """What lies within reach of each window, on a gene axis."""
+        """What lies within reach of each window, on a gene axis; ``bulk``: told the section's mean everywhere."""
         by_section: dict[str, list[int]] = {}
         for i, window in enumerate(windows):
             by_section.setdefault(window.section, []).append(i)
@@ -278,7 +285,7 @@ class Cohort:
             block = gather_conditions(
                 centres,
                 section.centres_um_yx(),
-                counts,
+                as_bulk(counts) if bulk else counts,
                 section.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64),
                 list(section.used_spots.obs_names),
                 reach_um,

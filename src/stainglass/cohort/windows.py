@@ -114,6 +114,11 @@ class Conditions:
         return replace(self, counts=filled, barcodes=names)
 
 
+def as_bulk(counts: Float32[np.ndarray, "spots g"]) -> Float32[np.ndarray, "spots g"]:
+    """The section's mean counts at every spot: what a bulk measurement of it would tell."""
+    return np.repeat(counts.mean(0, keepdims=True), len(counts), 0).astype(np.float32)
+
+
 def patch_windows(
     section: str, centres_um_yx: NDArray[np.float64], barcodes: Sequence[str], mpp: float, size_px: int
 ) -> list[Window]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stainglass.cohort.windows import Conditions
-from stainglass.models.gene_encoder import GeneEncoder
+from stainglass.models.gene_encoder import GeneEncoder, GeneInput
 
 OFFSET_WAVES = 6
 
@@ -71,7 +70,7 @@ class GeneCondNet(ModelMixin, ConfigMixin):
     genes
         Length of the gene axis.
     input
-        ``profile`` or ``set``; see `GeneEncoder`.
+        ``profile``, ``set``, ``pca`` or ``gene-sets``; see `GeneEncoder`.
     width
         Width of tokens and pooled vector; the denoiser's cross-attention width.
     tokens
@@ -82,6 +81,10 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         Scale of the offset embedding: the distance up to which spots condition a window.
     image_dim
         Length of the CLIP embedding of a picture that may be told instead of, or beside, genes; 0: none may.
+    components
+        Of ``pca``.
+    pools
+        Without, the pooled vector of every window is the learned null one: tokens alone tell.
     """
 
     config_name = "config.json"
@@ -90,15 +93,17 @@ class GeneCondNet(ModelMixin, ConfigMixin):
     def __init__(
         self,
         genes: int,
-        input: Literal["profile", "set"] = "profile",
+        input: GeneInput = "profile",
         width: int = 128,
         tokens: int = 4,
         top_k: int = 50,
         reach_um: float = 150.0,
         image_dim: int = 0,
+        components: int = 50,
+        pools: bool = True,
     ) -> None:
         super().__init__()
-        self.encoder = GeneEncoder(genes, input, width, tokens, top_k)
+        self.encoder = GeneEncoder(genes, input, width, tokens, top_k, components)
         self.offset = nn.Sequential(
             nn.Linear(4 * OFFSET_WAVES + 2, width), nn.SiLU(), nn.Linear(width, width)
         )
@@ -131,7 +136,7 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         return Embedded(
             tokens.flatten(1, 2),
             mask.repeat_interleave(m, 1),
-            torch.where(told[:, None], pooled, self.null_pooled.to(pooled.dtype)),
+            torch.where(told[:, None] & self.config.pools, pooled, self.null_pooled.to(pooled.dtype)),
         )
 
     def _image(

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import huggingface_hub
 import torch
@@ -44,6 +44,8 @@ class Facts:
         Its gene axis: the most variable genes of the training fold, most variable first.
     latent_mean, latent_std
         Per channel, of the training fold.
+    told
+        ``spots``, or ``bulk``: every spot is told the mean of its section.
     trained_on
         Section ids; ``patients`` their patients; ``data`` a sentence on the data and its terms.
     training
@@ -61,6 +63,7 @@ class Facts:
     gene_symbols: tuple[str, ...]
     latent_mean: tuple[float, ...]
     latent_std: tuple[float, ...]
+    told: Literal["spots", "bulk"] = "spots"
     trained_on: tuple[str, ...] = ()
     patients: tuple[str, ...] = ()
     data: str = ""

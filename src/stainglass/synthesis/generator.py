@@ -18,7 +18,7 @@ from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.synthesis.paint import paint_windows
-from stainglass.synthesis.spots import windows_of_adata
+from stainglass.synthesis.spots import conditions_of, windows_of_adata
 from stainglass.synthesis.stamp import Stamp, write_picture
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Generator:
             raise StainglassError(
                 cohort.path, f"no window on {', '.join(sections)}", "Look at the proof images"
             )
-        conditions = cohort.conditions(windows, self.facts.axis, self.facts.reach_um, self.facts.max_spots)
+        conditions = conditions_of(cohort, windows, self.facts)
         painted = self._paint(windows, conditions, n, seed, settings, batch)
         return replace(painted, facts=replace(self.facts, mpp=cohort.mpp))  # positions are the cohort's
 
@@ -177,7 +177,7 @@ class Generator:
         batch: int = 16,
     ) -> UInt8[np.ndarray, "n size size 3"]:
         """Pictures of given windows of a cohort, each told of the spots in its reach."""
-        conditions = cohort.conditions(windows, self.facts.axis, self.facts.reach_um, self.facts.max_spots)
+        conditions = conditions_of(cohort, windows, self.facts)
         return paint_windows(self.pipeline, windows, conditions, seed, settings or SamplerSettings(), batch)
 
     def _paint(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stainglass.cohort.windows import Conditions, Window, gather_conditions, patch_windows
+from stainglass.cohort.windows import Conditions, Window, as_bulk, gather_conditions, patch_windows
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis, align_counts
 from stainglass.models.pipeline import Facts
@@ -16,6 +17,8 @@ from stainglass.sections.spots import read_spots
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from stainglass.cohort.cohort import Cohort
 
 LEAST_GENES = 0.5
 """Share of the model's genes the data must have measured."""
@@ -49,8 +52,14 @@ def windows_of_adata(
     names = [str(name) for name in spots.obs_names]
     windows = patch_windows(section, um_yx, names, facts.mpp, facts.window_px)
     centres = np.stack([w.centre_um_yx(facts.mpp) for w in windows])
+    counts = as_bulk(counts) if facts.told == "bulk" else counts
     told = gather_conditions(centres, um_yx, counts, diameters, names, facts.reach_um, facts.max_spots)
     return windows, replace(told, measured=np.tile(measured, (len(told), 1)))
+
+
+def conditions_of(cohort: Cohort, windows: Sequence[Window], facts: Facts) -> Conditions:
+    """What a model is told of windows of a cohort."""
+    return cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots, facts.told == "bulk")
 
 
 def _on_axis(spots: AnnData, facts: Facts) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from stainglass.cohort.cohort import Cohort, PreparedSection
-from stainglass.cohort.windows import Window, gather_conditions
+from stainglass.cohort.windows import Window, as_bulk, gather_conditions
 from stainglass.config import DenoiserLoop, GeneEncoder
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import decode_latents
@@ -77,7 +77,7 @@ class LatentCrops:
         self.counts, self.measured = [], []
         for section in self.places.sections:
             counts, measured = section.counts_on(axis)
-            self.counts.append(counts)
+            self.counts.append(as_bulk(counts) if genes.told == "bulk" else counts)
             self.measured.append(measured)
         self.diameters = [
             s.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64) for s in self.places.sections
@@ -130,7 +130,7 @@ class LatentCrops:
         if self.clip is None:
             return None
         if null or rng.random() >= self.loop.image_share:
-            return np.zeros(self.clip.config.dim, np.float32)
+            return np.zeros(self.clip.length, np.float32)
         pixels = torch.from_numpy(section.pixels(window)).movedim(-1, 0)
         turned = turn_plane(pixels, turn).movedim(0, -1).contiguous().numpy()
         return self.clip.embed_images(turned[None])[0]

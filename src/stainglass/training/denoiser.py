@@ -135,13 +135,14 @@ def _make_condnet(
 ) -> GeneCondNet:
     """GeneCondNet at the denoiser's width; its trunk from CLIP, or fitted to the training spots."""
     genes, loop = recipe.genes, recipe.train_denoiser
-    image_dim = clip.config.dim if clip is not None and loop.image_share > 0 else 0
+    image_dim = clip.length if clip is not None and loop.image_share > 0 else 0
     condnet = GeneCondNet(
-        len(axis), genes.input, width, genes.tokens, genes.top_k, recipe.windows.reach_um, image_dim
-    )
+        len(axis), genes.input, width, genes.tokens, genes.top_k, recipe.windows.reach_um, image_dim,
+        genes.components, genes.pooled,
+    )  # fmt: skip
     if clip is None:
         spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in split.train])
-        condnet.encoder.fit(torch.from_numpy(spots))
+        condnet.encoder.fit(torch.from_numpy(spots), axis.ids)
         return condnet
     if clip.config.width != width:
         raise StainglassError(
