@@ -30,7 +30,7 @@ PLAIN = {
     "Simulate.patients": "How many; one section each.",
     "Simulate.size_um": "Side of a section, µm.",
     "Simulate.mpp": "µm/px of the simulated slides.",
-    "Split.name": "Name of the file under the cohort's `splits/`.",
+    "Split.name": "Name of the file under the cohort's `splits/`; folds name their own (`fold-0-of-5`, `left-out-0`).",
     "Split.validation": "Section ids.",
     "Split.test": "Section ids.",
     "Windows.size_px": "Side of a window, px of the cohort's mpp.",

@@ -11,11 +11,12 @@ import numpy as np
 import zarr
 
 from stainglass.cohort.cohort import Cohort, PreparedSection, SectionRecord
+from stainglass.cohort.folds import make_folds, prepare_folds, strata_of
 from stainglass.cohort.proof import draw_proof
 from stainglass.cohort.raster import SAME_SCALE, create_raster, raster_size_px, write_raster
 from stainglass.cohort.splits import Split, make_split, write_split
 from stainglass.cohort.tissue import TISSUE_MPP, grown, tissue_mask, tissue_share
-from stainglass.config import Prepare
+from stainglass.config import FOLDS, Prepare
 from stainglass.config import Split as SplitSettings
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, require_free_space, sweep_temporaries, write_json
@@ -144,9 +145,23 @@ def _refuse_another_patient(source: SectionSource, path: Path) -> None:
 
 
 def prepare_split(cohort: Cohort, settings: SplitSettings, seed: int) -> Split:
-    """The split the recipe names; else the one that is there, as long as it holds; else one drawn and written."""
+    """The split the recipe names, or its fold; else the one that is there, as long as it holds; else one drawn and written."""
+    named = bool(settings.train or settings.validation or settings.test)
+    if settings.kind is not None and named != (settings.kind == "fixed"):
+        raise StainglassError(
+            f"split.kind={settings.kind}",
+            "sections are named under split" if named else "no section is named under split",
+            "Leave split.train, validation and test out"
+            if named
+            else "Name them under split.train and split.test",
+        )
+    if settings.kind in FOLDS:
+        groups = {name: section.record.groups for name, section in cohort.sections.items()}
+        strata = strata_of(cohort.patients, groups, settings, cohort.path)
+        folds = make_folds(cohort.patients, strata, settings, seed, cohort.path)
+        return prepare_folds(folds, settings, cohort.path / "splits", cohort.patients)
     path = cohort.path / "splits" / f"{settings.name}.json"
-    if path.is_file() and not (settings.train or settings.validation or settings.test):
+    if path.is_file() and not named:
         split = cohort.split(settings.name)
         left = set(cohort.sections) - {*split.train, *split.validation, *split.test}
         if left:
