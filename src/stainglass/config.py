@@ -296,6 +296,15 @@ class Analysis(_Strict):
     """Genes, gene sets or clip for the figures; by default they are chosen on training tissue."""
 
 
+class Ablation(_Strict):
+    """Variants of a recipe that ``stainglass ablate`` trains and judges on one cohort, beside each other."""
+
+    variants: dict[str, dict[str, Any]] = {}
+    """Name → settings that differ from the recipe's."""
+    training_seeds: tuple[int, ...] = (0, 1)
+    """Every variant is trained once a seed: the spread between them is told apart from that of noise and of windows."""
+
+
 class Recipe(_Strict):
     """A whole run, from sections to report."""
 
@@ -316,6 +325,7 @@ class Recipe(_Strict):
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()
+    ablation: Ablation = Ablation()
 
     data: str = ""
     """A sentence on the data and its terms, for the model card."""
@@ -354,6 +364,26 @@ def load_recipe(name: str | Path, preset: str | None = None, sets: tuple[str, ..
     for item in sets:
         tree = _merged(tree, _override(item))
     return recipe_from_tree(tree, path)
+
+
+def variants_of(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipe's variants by name, each a recipe of its own.
+
+    Raises
+    ------
+    StainglassError
+        When it has none, or one sets what is no setting.
+    """
+    where = f"recipe {recipe.name}"
+    if not recipe.ablation.variants:
+        raise StainglassError(where, "has no variants to compare", "Name some under ablation.variants")
+    tree = recipe.model_dump(mode="json") | {"ablation": {}}
+    found = {}
+    for name, over in recipe.ablation.variants.items():
+        if not name or Path(name).name != name:
+            raise StainglassError(where, f"a variant cannot be called {name!r}", "Give a plain name")
+        found[name] = recipe_from_tree(_merged(tree, over), Path(f"{where}, variant {name}"))
+    return found
 
 
 def recipe_from_tree(tree: dict[str, Any], where: Path) -> Recipe:

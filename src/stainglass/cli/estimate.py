@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,15 @@ def tell_run(plan: Recipe, source: Path | None, out: Path) -> None:
     seconds, gigabytes = _training_seconds(plan)
     _tell("train", seconds, gigabytes, BASE_GB + 2.0)
     _tell("generate and evaluate", _sampling_seconds(plan), 0.1, BASE_GB + 1.5)
+
+
+def tell_ablation(variants: Mapping[str, Recipe], trainings: int, out: Path) -> None:
+    """Time, disk and memory of training and judging every variant so many times."""
+    for name, plan in variants.items():
+        seconds, gigabytes = _training_seconds(plan.model_copy(update={"clip": None}))
+        judged = plan.evaluation.windows * SUBJECTS_JUDGED * len(plan.evaluation.noise_seeds) * JUDGE_SECONDS
+        seconds += _sampling_seconds(plan) + judged
+        _tell(f"{name}, {trainings} × into {out}", trainings * seconds, trainings * gigabytes, BASE_GB + 2.0)
 
 
 def _tell_gpu(plan: Recipe) -> None:

@@ -10,13 +10,14 @@ import warnings
 from cyclopts import App
 
 from stainglass import __version__
+from stainglass.cli.ablate import ablate
 from stainglass.cli.align import align
 from stainglass.cli.components import components
 from stainglass.cli.doctor import doctor
 from stainglass.cli.embed import embed
 from stainglass.cli.evaluate import evaluate
-from stainglass.cli.fetch import fetch
 from stainglass.cli.export import export
+from stainglass.cli.fetch import fetch
 from stainglass.cli.figures import figures
 from stainglass.cli.generate import generate
 from stainglass.cli.latent import latent
@@ -39,7 +40,7 @@ app = App(
 
 VERBS = (
     *(run, fetch, simulate, prepare, align, train, generate, evaluate, report),
-    *(embed, retrieve, figures, components, subtypes, latent, export, doctor),
+    *(embed, retrieve, figures, components, subtypes, latent, ablate, export, doctor),
 )
 for verb in VERBS:
     app.command(verb)

@@ -11,7 +11,9 @@ from stainglass.cli.alignment import examine
 from stainglass.cli.analyse import analyse_run, embed_run
 from stainglass.cli.common import write_provenance
 from stainglass.cli.judge import judge_run
+from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.cohort.splits import Split
 from stainglass.config import Recipe, write_recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, sha256_of
@@ -36,19 +38,9 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
     source
         Folder or manifest of sections; None simulates.
     """
-    write_recipe(plan, out / "recipe.yaml")
     stages = _names(plan)
-    _say(stages, "sections")
-    manifest = source if source is not None else _simulated(plan, out / "simulated")
-    _say(stages, "cohort")
-    cohort = prepare_cohort(read_sections(manifest), out / "cohort", plan.prepare)
-    split = prepare_split(cohort, plan.split, plan.seed)
-    hashes = {name: sha256_of(section.path / "record.json") for name, section in cohort.sections.items()}
-    write_provenance(out, plan, preset=preset, data=str(source or "simulated"), section_records=hashes)
-    console.print(
-        f"  train {', '.join(split.train)}; validation {', '.join(split.validation) or '–'}; test {', '.join(split.test) or '–'}",
-        highlight=False,
-    )
+    _say(stages, "sections and cohort")
+    cohort, split = prepared(plan, source, out, preset)
     _say(stages, "training")
     train_generator(cohort, split, plan, out, plan.data)
     if plan.clip is not None:
@@ -76,11 +68,24 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
     return write_report(out)
 
 
+def prepared(plan: Recipe, source: Path | None, out: Path, preset: str | None = None) -> tuple[Cohort, Split]:
+    """Simulate or read the sections, put them on one cohort, split it; what is there is kept."""
+    write_recipe(plan, out / "recipe.yaml")
+    manifest = source if source is not None else _simulated(plan, out / "simulated")
+    cohort = prepare_cohort(read_sections(manifest), out / "cohort", plan.prepare)
+    split = prepare_split(cohort, plan.split, plan.seed)
+    hashes = {name: sha256_of(section.path / "record.json") for name, section in cohort.sections.items()}
+    write_provenance(out, plan, preset=preset, data=str(source or "simulated"), section_records=hashes)
+    parts = {part: ", ".join(split.part(part)) or "–" for part in ("train", "validation", "test")}
+    console.print("  " + "; ".join(f"{part} {names}" for part, names in parts.items()), highlight=False)
+    return cohort, split
+
+
 def _names(plan: Recipe) -> list[str]:
     """The stages this recipe has."""
     aligned, analysed = plan.clip is not None, bool(plan.analysis.steps)
     return [
-        *("sections", "cohort", "training"),
+        *("sections and cohort", "training"),
         *(["alignment"] if aligned else []),
         *("generation", "evaluation"),
         *(["analysis"] if analysed else []),

@@ -69,6 +69,8 @@ class Row(BaseModel):
         Windows of the subject behind the figure.
     seeds
         Noise seeds averaged over; 0 where no noise is drawn.
+    by_seed
+        The figure under each noise seed, where it was kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +86,7 @@ class Row(BaseModel):
     interval: str | None = None
     n: int
     seeds: int = 0
+    by_seed: tuple[float, ...] = ()
     better: Better
     why: str | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -106,9 +106,11 @@ def recovery_rows(stage: Stage, target: Target, judge: str) -> list[Row]:
 def _estimate(subject: Subject, target: Target, reader: Reader, judge: str) -> Estimate:
     measured, groups = target.measured(subject.tissue), codes(subject.tissue.sections)
     read = [reader.read(found.features[judge]) for found in subject.sets]
-    return subject.resampling.statistic(
+    whole = np.ones(len(measured))
+    found = subject.resampling.statistic(
         lambda w: float(np.mean([mean_correlation(one, measured, groups, w) for one in read]))
     )
+    return replace(found, by_seed=tuple(float(mean_correlation(r, measured, groups, whole)) for r in read))
 
 
 def _share_row(stage: Stage, metric: str, name: str, estimates: dict[str, Estimate], judge: str) -> Row:
@@ -118,7 +120,8 @@ def _share_row(stage: Stage, metric: str, name: str, estimates: dict[str, Estima
     if not real.low > 0:
         why = f"nothing to share: real windows give {real.value:.3f} [{real.low:.3f}, {real.high:.3f}]"
         return row(stage, name, f"{metric}_share", "higher", None, features=judge, on=on, why=why)
-    share = Estimate.of(own.value / real.value, own.draws / real.draws, own.label)
+    by_seed = tuple(value / real.value for value in own.by_seed)
+    share = Estimate(own.value / real.value, own.draws / real.draws, own.label, by_seed)
     return row(stage, name, f"{metric}_share", "higher", share, features=judge, on=on)
 
 

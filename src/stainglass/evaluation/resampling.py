@@ -105,11 +105,18 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the draws behind its interval; draws of estimates from one `Resampling` are paired."""
+    """A figure with the draws behind its interval; draws of estimates from one `Resampling` are paired.
+
+    Attributes
+    ----------
+    by_seed
+        The figure under each noise seed, where it was kept; their spread is not in the interval, which is over windows.
+    """
 
     value: float
     draws: Float64[np.ndarray, b]
     label: str
+    by_seed: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, value: float, draws: NDArray[np.float64], label: str) -> Estimate:
@@ -127,10 +134,11 @@ class Estimate:
         return float(np.quantile(self.draws, 0.975))
 
     def __sub__(self, other: Estimate) -> Estimate:
-        return Estimate(self.value - other.value, self.draws - other.draws, self.label)
+        paired = tuple(a - b for a, b in zip(self.by_seed, other.by_seed))
+        return Estimate(self.value - other.value, self.draws - other.draws, self.label, paired)
 
     def __neg__(self) -> Estimate:
-        return Estimate(-self.value, -self.draws, self.label)
+        return Estimate(-self.value, -self.draws, self.label, tuple(-v for v in self.by_seed))
 
     def centred(self, low: float = -np.inf, high: float = np.inf) -> Estimate:
         """Draws moved so that their mean is the value, kept within what the figure can be.
@@ -138,7 +146,7 @@ class Estimate:
         Halves are smaller than the whole, and figures that grow or shrink with N would miss their own value.
         """
         moved = self.draws - self.draws.mean() + self.value
-        return Estimate(self.value, moved.clip(low, high), self.label)
+        return Estimate(self.value, moved.clip(low, high), self.label, self.by_seed)
 
 
 def _draw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -53,6 +54,7 @@ def row(
         interval=estimate.label if isinstance(estimate, Estimate) and interval else None,
         n=len(found.tissue) if n is None else n,
         seeds=len(found.seeds),
+        by_seed=estimate.by_seed if isinstance(estimate, Estimate) and len(found.seeds) > 1 else (),
         better=better,
         why=why if why is not None or defined else found.why or "not defined for these windows",
     )
@@ -155,10 +157,12 @@ def _cloud_estimates(stage: Stage, subject: Subject, judge: str) -> dict[str, Es
     def halved(whole: float, function: Callable[[int], float]) -> Estimate:
         return Estimate.of(whole, np.array([function(b) for b in range(len(pairs))]), HALVES_LABEL).centred()
 
+    each = tuple(float(k.distance()) for k in kernels)
     kid = halved(
-        float(np.mean([k.distance() for k in kernels])),
+        float(np.mean(each)),
         lambda b: float(np.mean([k.distance(*pairs[b]) for k in kernels])),
     )
+    kid = replace(kid, by_seed=each)
     frechet = float(np.mean([frechet_distance(cloud, real) for cloud in clouds]))
     found: dict[str, Estimate | float | None] = {"kid": kid, _frechet_name(judge): frechet}
     names = ("precision", "recall", "density", "coverage")

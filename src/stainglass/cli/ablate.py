@@ -1,0 +1,102 @@
+"""``stainglass ablate``: variants of a recipe, trained and judged on one cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from stainglass.cli.common import DryRun, Sets, print_result, say_next
+from stainglass.cli.run import data_of
+from stainglass.progress import console
+
+if TYPE_CHECKING:
+    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.splits import Split
+    from stainglass.config import Recipe
+    from stainglass.evaluation.card import Card
+
+
+def ablate(
+    recipe: str,
+    *,
+    out: Path,
+    data: Annotated[
+        Path | None, Parameter(help="Folder or manifest of sections; without it the recipe simulates.")
+    ] = None,
+    preset: Annotated[str | None, Parameter(help="One of the recipe's presets.")] = None,
+    sets: Sets = (),
+    dry_run: DryRun = False,
+) -> None:
+    """Train and judge every variant of a recipe on one cohort and one autoencoder: the ablation table.
+
+    A variant that is finished in --out is not done again. Writes OUT/ablation.md and ablation.json.
+
+    For instance::
+
+        stainglass ablate recipes/crc_ablation.yaml --out runs/ablation --preset brief
+
+    Parameters
+    ----------
+    recipe
+        A recipe with ``ablation.variants``.
+    out
+        Folder of the ablation; every training is a run under OUT/variants.
+    """
+    from stainglass.config import load_recipe, variants_of
+
+    plan = load_recipe(recipe, preset, sets)
+    variants = variants_of(plan)
+    source = data_of(plan, data)
+    if dry_run:
+        from stainglass.cli.estimate import tell_ablation
+
+        tell_ablation(variants, len(plan.ablation.training_seeds), out)
+        return
+    from stainglass.cli.stages import prepared
+    from stainglass.evaluation.ablation import Ablation
+
+    cohort, split = prepared(plan, source, out)
+    folder = _shared_autoencoder(cohort, split, plan, out)
+    cards: dict[str, list[Card]] = {}
+    for name, variant in variants.items():
+        for seed in plan.ablation.training_seeds:
+            place = out / "variants" / name / f"seed-{seed}"
+            console.rule(f"{name}, training seed {seed}", align="left")
+            cards.setdefault(name, []).append(_judged(cohort, split, variant, seed, folder, place))
+    table = Ablation.of(plan.title or plan.name, cards, plan.ablation.training_seeds)
+    path = table.write(out)
+    print(path.read_text(encoding="utf-8"))
+    say_next(f"look at {path}; every training is a run: stainglass report {out}/variants/…")
+    print_result(path)
+
+
+def _shared_autoencoder(cohort: Cohort, split: Split, plan: Recipe, out: Path) -> str | None:
+    """Folder of the one autoencoder all variants paint in; None where the recipe names it (or a checkpoint brings it)."""
+    if plan.autoencoder.folder is not None or plan.denoiser.source is not None:
+        return plan.autoencoder.folder
+    from stainglass.training.stages import train_autoencoder
+
+    train_autoencoder(cohort, split, plan, out / "autoencoder")
+    return str(out / "autoencoder" / "model")
+
+
+def _judged(
+    cohort: Cohort, split: Split, variant: Recipe, seed: int, autoencoder: str | None, place: Path
+) -> Card:
+    """Train a variant with one seed, judge it, and read its card; what is there is not done again."""
+    from stainglass.cli.judge import judge_run
+    from stainglass.cli.stages import refuse_another_run
+    from stainglass.config import write_recipe
+    from stainglass.evaluation.card import Card
+    from stainglass.training.stages import train_generator
+
+    loop = variant.train_denoiser.model_copy(update={"seed": seed})
+    latents = variant.autoencoder.model_copy(update={"folder": autoencoder})
+    plan = variant.model_copy(update={"train_denoiser": loop, "autoencoder": latents})
+    refuse_another_run(plan, str(cohort.path), place)
+    write_recipe(plan, place / "recipe.yaml")
+    train_generator(cohort, split, plan, place, plan.data)
+    path = place / "evaluation" / "card.json"
+    return Card.read(path) if path.is_file() else judge_run(place, cohort, plan)

@@ -1,0 +1,70 @@
+"""Variants beside each other: windows, trainings and noise told apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_toy import SETTINGS, BlindPainter, FaithfulPainter, toy_tissue
+
+from stainglass.evaluation.ablation import Ablation
+from stainglass.evaluation.card import Card
+from stainglass.evaluation.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Card]]:
+    tissues = toy_tissue("held", 2, 7, 7), toy_tissue("train", 1, 8, 8), None
+    return {
+        name: [evaluate(*tissues, painter, SETTINGS, tmp_path_factory.mktemp("card"))]
+        for name, painter in (("faithful", FaithfulPainter()), ("blind", BlindPainter()))
+    }
+
+
+def test_a_faithful_variant_stands_above_a_blind_one(cards: dict[str, list[Card]]) -> None:
+    table = Ablation.of("toy", cards, [0])
+    faithful, blind = (table.figures[name]["gain over shuffled"] for name in ("faithful", "blind"))
+    assert faithful.low is not None
+    assert blind.high is not None
+    assert faithful.low > 0.3 > blind.high
+    assert faithful.training_sd is None  # one training tells nothing about the next
+
+
+def test_noise_seeds_are_kept_and_agree_with_the_mean(cards: dict[str, list[Card]]) -> None:
+    for card in (some[0] for some in cards.values()):
+        for metric, subject in (
+            ("recovery", "generated"),
+            ("recovery_gain", "shuffled"),
+            ("kid", "generated"),
+        ):
+            row = card.find(metric, subject)
+            assert row is not None
+            assert len(row.by_seed) == 2
+            assert np.mean(row.by_seed) == pytest.approx(row.value)
+
+
+def test_spread_between_trainings_is_theirs_alone(cards: dict[str, list[Card]]) -> None:
+    both = {"either": [cards["faithful"][0], cards["blind"][0]]}
+    figure = Ablation.of("toy", both, [0, 1]).figures["either"]["recovery r"]
+    values = [some[0].find("recovery", "generated").value for some in cards.values()]
+    assert figure.value == pytest.approx(np.mean(values))
+    assert figure.training_sd == pytest.approx(np.std(values, ddof=1))
+    assert figure.noise_sd is not None
+    assert figure.noise_sd < figure.training_sd
+
+
+def test_cards_of_other_windows_are_not_mixed(cards: dict[str, list[Card]]) -> None:
+    other = cards["blind"][0].model_copy(update={"n": 12})
+    with pytest.raises(ValueError, match="different windows"):
+        Ablation.of("toy", {"a": cards["faithful"], "b": [other]}, [0])
+
+
+def test_the_table_says_how_many_were_tried(cards: dict[str, list[Card]], tmp_path: Path) -> None:
+    path = Ablation.of("toy", cards, [0]).write(tmp_path)
+    text = path.read_text()
+    assert text.startswith("2 variants of toy, 1 trainings each")
+    assert text.count("| faithful |") == text.count("| blind |") == 1
+    told = json.loads((tmp_path / "ablation.json").read_text())
+    assert told["figures"]["faithful"]["KID"]["noise_sd"] >= 0
