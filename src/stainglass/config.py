@@ -41,9 +41,10 @@ FOLDS = ("k-fold", "leave-one-patient-out")
 class Split(_Strict):
     """Which sections train and which are held out; grouped by patient unless said otherwise, aloud."""
 
-    kind: Literal["fixed", "random", "k-fold", "leave-one-patient-out"] | None = None
-    """``fixed``: the sections named below; ``random``: a share of the patients; the other two: every patient is held out
-    once, in one of several splits. By default fixed when sections are named, else random."""
+    kind: Literal["fixed", "random", "k-fold", "leave-one-patient-out", "spatial-blocks"] | None = None
+    """``fixed``: the sections named below; ``random``: a share of the patients; ``k-fold`` and ``leave-one-patient-out``:
+    every patient is held out once, in one of several splits; ``spatial-blocks``: the far end of every section. By
+    default fixed when sections are named, else random, and blocks when there is but one patient."""
     fold: int = Field(0, ge=0)
     """Which of the folds this run holds out, from 0."""
     folds: int = Field(5, ge=2)

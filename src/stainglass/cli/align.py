@@ -48,7 +48,7 @@ def align(
     if plan.clip is None:
         raise StainglassError(f"recipe {plan.name}", "has no clip", "Choose skin_clip, or --set clip.dim=128")
     opened = Cohort.open(cohort)
-    split = prepare_split(opened, plan.split, plan.seed)
+    split = prepare_split(opened, plan.split, plan.seed, plan.windows)
     refuse_another_run(plan, str(cohort), out)
     write_recipe(plan, out / "recipe.yaml")
     write_provenance(out, plan, data=str(cohort))

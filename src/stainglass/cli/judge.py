@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stainglass.analysis.classes import ClassScorer, Expressed
+from stainglass.cohort.blocks import Blocks
 from stainglass.errors import StainglassError
 from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import EvaluationSettings
@@ -137,7 +138,13 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) ->
     evaluation, loop, split = recipe.evaluation, recipe.train_denoiser, cohort.split(recipe.split.name)
     shared = {cohort.patients[name] for name in split.part(judged)} & set(split.shared_patients)
     notes = list(evaluation.notes)
-    if shared:
+    blocks = Blocks.read(cohort.path)
+    if blocks is not None and any(cohort.sections[name].block for name in split.part(judged)):
+        notes.append(
+            f"One patient only: held out are blocks of the training sections themselves, {blocks.buffer_um:.0f} µm from "
+            "the nearest training spot. This is no patient generalisation."
+        )
+    elif shared:
         notes.append(
             f"Patient {', '.join(sorted(shared))} stands on both sides: the held-out section is of the same tumour "
             "as the training sections. This is no patient generalisation."

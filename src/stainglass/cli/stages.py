@@ -73,7 +73,7 @@ def prepared(plan: Recipe, source: Path | None, out: Path, preset: str | None = 
     write_recipe(plan, out / "recipe.yaml")
     manifest = source if source is not None else _simulated(plan, out / "simulated")
     cohort = prepare_cohort(read_sections(manifest), out / "cohort", plan.prepare)
-    split = prepare_split(cohort, plan.split, plan.seed)
+    split = prepare_split(cohort, plan.split, plan.seed, plan.windows)
     hashes = {name: sha256_of(section.path / "record.json") for name, section in cohort.sections.items()}
     write_provenance(out, plan, preset=preset, data=str(source or "simulated"), section_records=hashes)
     parts = {part: ", ".join(split.part(part)) or "–" for part in ("train", "validation", "test")}

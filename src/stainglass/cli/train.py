@@ -49,7 +49,7 @@ def train(
 
         tell_train(opened, plan, out)
         return
-    split = prepare_split(opened, plan.split, plan.seed)
+    split = prepare_split(opened, plan.split, plan.seed, plan.windows)
     refuse_another_run(plan, str(cohort), out)
     write_recipe(plan, out / "recipe.yaml")
     write_provenance(out, plan, data=str(cohort))

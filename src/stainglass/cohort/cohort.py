@@ -16,6 +16,7 @@ import zarr
 from jaxtyping import Bool, Float16, Float32, UInt8
 from numpy.typing import NDArray
 
+from stainglass.cohort.blocks import PARTS, Block, Blocks, Part
 from stainglass.cohort.splits import Split, read_split
 from stainglass.cohort.tissue import TISSUE_MPP
 from stainglass.cohort.windows import (
@@ -64,12 +65,17 @@ class PreparedSection:
         Its line in ``cohort.json``.
     mpp
         µm/px of its raster.
+    block
+        The part of the section this is; None for a whole one.
     """
 
-    def __init__(self, path: Path, record: SectionRecord, mpp: float) -> None:
+    def __init__(
+        self, path: Path, record: SectionRecord, mpp: float, block: tuple[Block, Part] | None = None
+    ) -> None:
         self.path = path
         self.record = record
         self.mpp = mpp
+        self.block = block
         self._held: dict[str, NDArray[Any]] = {}
         self._handles: dict[str, Any] = {}
         self._whites: dict[str, NDArray[np.float16]] = {}
@@ -105,8 +111,12 @@ class PreparedSection:
 
     @cached_property
     def used_spots(self) -> ad.AnnData:
-        """The spots that were not dropped."""
-        return self.spots[self.spots.obs["used"].to_numpy(dtype=bool)].copy()
+        """The spots that were not dropped, of the block where this is one."""
+        used = self.spots.obs["used"].to_numpy(dtype=bool)
+        if self.block is not None:
+            block, part = self.block
+            used = used & block.of(part, np.asarray(self.spots.obsm["spatial_um_yx"], dtype=np.float64))
+        return self.spots[used].copy()
 
     @cached_property
     def genes(self) -> GeneAxis:
@@ -200,7 +210,7 @@ class Cohort:
 
     @classmethod
     def open(cls, path: str | Path) -> Cohort:
-        """Open a cohort folder.
+        """Open a cohort folder, its sections in blocks where it is divided.
 
         Raises
         ------
@@ -221,9 +231,24 @@ class Cohort:
             )
         records = [SectionRecord(**{**r, "notices": tuple(r["notices"])}) for r in tree["sections"]]
         genes = tree["genes"]
-        return cls(
-            folder, float(tree["mpp"]), GeneAxis(tuple(genes["ids"]), tuple(genes["symbols"])), records
-        )
+        axis = GeneAxis(tuple(genes["ids"]), tuple(genes["symbols"]))
+        cohort = cls(folder, float(tree["mpp"]), axis, records)
+        blocks = Blocks.read(folder)
+        if blocks is not None:
+            cohort.in_blocks(blocks)
+        return cohort
+
+    def in_blocks(self, blocks: Blocks) -> None:
+        """Put a divided section's two blocks in its place."""
+        whole, self.sections = self.sections, {}
+        for name, section in whole.items():
+            block = blocks.sections.get(name)
+            if block is None:
+                self.sections[name] = section
+                continue
+            for part in PARTS:
+                record = replace(section.record, id=f"{name}.{part}", used=block.spots(part))
+                self.sections[record.id] = PreparedSection(section.path, record, self.mpp, (block, part))
 
     def write_index(self, extra: dict[str, Any]) -> None:
         """Write ``cohort.json``: the derived index of what lies in ``sections/``."""

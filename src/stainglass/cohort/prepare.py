@@ -10,13 +10,14 @@ import anndata as ad
 import numpy as np
 import zarr
 
+from stainglass.cohort.blocks import FILE, PARTS, Blocks, buffer_for, divide
 from stainglass.cohort.cohort import Cohort, PreparedSection, SectionRecord
 from stainglass.cohort.folds import make_folds, prepare_folds, strata_of
 from stainglass.cohort.proof import draw_proof
 from stainglass.cohort.raster import SAME_SCALE, create_raster, raster_size_px, write_raster
 from stainglass.cohort.splits import Split, make_split, write_split
 from stainglass.cohort.tissue import TISSUE_MPP, grown, tissue_mask, tissue_share
-from stainglass.config import FOLDS, Prepare
+from stainglass.config import FOLDS, Prepare, Windows
 from stainglass.config import Split as SplitSettings
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, require_free_space, sweep_temporaries, write_json
@@ -144,8 +145,18 @@ def _refuse_another_patient(source: SectionSource, path: Path) -> None:
         )
 
 
-def prepare_split(cohort: Cohort, settings: SplitSettings, seed: int) -> Split:
-    """The split the recipe names, or its fold; else the one that is there, as long as it holds; else one drawn and written."""
+def prepare_split(
+    cohort: Cohort, settings: SplitSettings, seed: int, windows: Windows | None = None
+) -> Split:
+    """The split the recipe names, or its fold; else the one that is there, as long as it holds; else one drawn and written.
+
+    A cohort of one patient, none of whose sections is named, is divided into spatial blocks, aloud.
+
+    Parameters
+    ----------
+    windows
+        What the models will see: a buffer of that size keeps the blocks apart. None, before training: no blocks.
+    """
     named = bool(settings.train or settings.validation or settings.test)
     if settings.kind is not None and named != (settings.kind == "fixed"):
         raise StainglassError(
@@ -163,6 +174,8 @@ def prepare_split(cohort: Cohort, settings: SplitSettings, seed: int) -> Split:
     path = cohort.path / "splits" / f"{settings.name}.json"
     if path.is_file() and not named:
         split = cohort.split(settings.name)
+        if windows is not None:
+            _refuse_wider_windows(cohort, windows)
         left = set(cohort.sections) - {*split.train, *split.validation, *split.test}
         if left:
             console.print(
@@ -170,9 +183,45 @@ def prepare_split(cohort: Cohort, settings: SplitSettings, seed: int) -> Split:
                 soft_wrap=True,
             )
         return split
-    split = make_split(cohort.patients, settings, seed, cohort.path)
+    alone = not named and len(set(cohort.patients.values())) == 1
+    if windows is not None and (settings.kind == "spatial-blocks" or alone):
+        split = _split_in_blocks(cohort, settings, windows)
+    else:
+        split = make_split(cohort.patients, settings, seed, cohort.path)
     write_split(split, cohort.path / "splits")
     return split
+
+
+def _split_in_blocks(cohort: Cohort, settings: SplitSettings, windows: Windows) -> Split:
+    """Divide every section into a training and a held-out block, and say what that can show."""
+    centres = {name: section.centres_um_yx() for name, section in cohort.sections.items()}
+    buffer_um = buffer_for(centres, windows.size_px * cohort.mpp, windows.reach_um)
+    blocks = divide(centres, settings.held_out_share, buffer_um, cohort.path)
+    blocks.write(cohort.path)
+    cohort.in_blocks(blocks)
+    console.print(
+        f"  no patient can be held out: each section is divided into blocks with {buffer_um:.0f} µm between; what holds "
+        "on the held-out block is no patient generalisation, and the card will say so",
+        highlight=False,
+        soft_wrap=True,
+    )
+    train, test = (tuple(s for s in cohort.sections if s.endswith(f".{part}")) for part in PARTS)
+    return Split(settings.name, train, (), test, tuple(sorted(set(cohort.patients.values()))))
+
+
+def _refuse_wider_windows(cohort: Cohort, windows: Windows) -> None:
+    """Blocks were cut for windows of a size; larger ones would share pixels across the buffer."""
+    blocks = Blocks.read(cohort.path)
+    if blocks is None:
+        return
+    centres = {name: section.centres_um_yx() for name, section in cohort.sections.items()}
+    wanted = buffer_for(centres, windows.size_px * cohort.mpp, windows.reach_um)
+    if wanted > blocks.buffer_um + 1e-6:
+        raise StainglassError(
+            cohort.path / FILE,
+            f"blocks lie {blocks.buffer_um:.0f} µm apart, these windows need {wanted:.0f}",
+            "Delete it and splits/default.json, and train anew",
+        )
 
 
 def _cohort_mpp(

@@ -97,8 +97,8 @@ def make_split(patients: Mapping[str, str], settings: SplitSettings, seed: int, 
         raise StainglassError(
             where,
             f"one patient only ({drawn[0] if drawn else 'none'}), so no patient can be held out",
-            "Add sections of another patient, or name sections under split.train and split.validation "
-            "with split.allow_shared_patient=true (the card will say it is no patient generalisation)",
+            "Add sections of another patient; training without divides each section into blocks with a buffer between, "
+            "or name sections under split.train and split.validation with split.allow_shared_patient=true",
         )
     np.random.default_rng(seed).shuffle(drawn)
     held = drawn[: min(max(round(settings.held_out_share * len(drawn)), 1), len(drawn) - 1)]
