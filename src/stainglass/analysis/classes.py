@@ -160,7 +160,13 @@ class ClassScorer:
     high: Float64[np.ndarray, k]
 
     @classmethod
-    def fit(cls, training: Expressed, wanted: Sequence[str] = (), seed: int = 0) -> ClassScorer:
+    def fit(
+        cls,
+        training: Expressed,
+        wanted: Sequence[str] = (),
+        seed: int = 0,
+        also: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> ClassScorer:
         """Find out which classes the training tissue shows, and the scale of their scores.
 
         Parameters
@@ -171,6 +177,9 @@ class ClassScorer:
             Classes to score, whether or not their markers are coherent; by default all that are.
         seed
             Of the control sets.
+        also
+            Further classes that the table does not know: name → gene (symbol or Ensembl id) → weight. They pass the
+            same test.
 
         Raises
         ------
@@ -178,13 +187,12 @@ class ClassScorer:
             When fewer than two classes can be scored, or a wanted one has no markers in the data.
         """
         table = tissue_classes()
-        for name in wanted:
-            table.markers(name)  # refuses an unknown class
+        sets = {name: table.markers(name) for name in wanted or table.names}  # refuses an unknown class
         test = _Coherence(training, np.random.default_rng(seed))
         kept: dict[str, tuple[Int64[np.ndarray, c], Float64[np.ndarray, c]]] = {}
         absent, coherence = {}, {}
-        for name in wanted or table.names:
-            columns, weights = test.detected(table.markers(name))
+        for name, markers in {**sets, **(also or {})}.items():
+            columns, weights = test.detected(markers)
             if len(columns) < LEAST_MARKERS:
                 absent[name] = f"{len(columns)} of its markers are detected, {LEAST_MARKERS} are needed"
                 continue
