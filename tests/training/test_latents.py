@@ -132,3 +132,31 @@ def test_a_stain_variant_is_the_encoding_of_the_restained_section(
     found = section.latents(raster_name(autoencoder, 0, stain.name), window)
     np.testing.assert_allclose(found, expected, atol=2e-2)
     assert np.abs(found - section.latents(raster_name(autoencoder), window)).max() > 0.1
+
+
+def test_windows_are_also_cut_from_sections_in_other_stains(
+    cohort: Cohort, autoencoder: TissueAutoencoder
+) -> None:
+    sections = sorted(cohort.sections)
+    stains = stain_variants(cohort, sections, 1)
+    encode_sections(cohort, sections, autoencoder, [0], stains)
+    plain, stained = (raster_name(autoencoder, 0, name) for name in ("", stains[0].name))
+    mean, std = latent_statistics(cohort, sections, plain, 64, autoencoder.frequencies)
+    axis = variable_genes(cohort, sections, 40)
+    space = LatentSpace(autoencoder, (plain,), mean, std, ((stained,),))
+    loop = DenoiserLoop(turns=False, anywhere_share=0.0)
+    crops = LatentCrops(cohort, sections, axis, space, GeneEncoder(genes=40), loop,
+                        size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED)  # fmt: skip
+    windows = cohort.patches(sections, 64)
+
+    def cut(raster: str) -> np.ndarray:
+        return np.stack([cohort.sections[w.section].latents(raster, w).astype(np.float32) for w in windows])
+
+    whole = {raster: cut(raster).reshape(len(windows), -1) for raster in (plain, stained)}
+    near = {plain: 0, stained: 0}
+    for k in range(40):
+        z = (crops.example(k)["z"] * std[:, None, None] + mean[:, None, None]).ravel()
+        gap = {raster: np.abs(found - z).max(1).min() for raster, found in whole.items()}
+        assert min(gap.values()) < 1e-2
+        near[min(gap, key=gap.__getitem__)] += 1
+    assert min(near.values()) > 10

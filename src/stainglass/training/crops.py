@@ -39,12 +39,13 @@ class Places:
         return which, Window(self.sections[which].id, int(top), int(left), self.size_px)
 
 
-def hold_in_memory(sections: Sequence[PreparedSection], what: str) -> bool:
-    """Keep an array of all sections in memory when together they fit the budget."""
-    if sum(s.bytes_of(what) for s in sections) > MEMORY_BUDGET:
+def hold_in_memory(sections: Sequence[PreparedSection], *what: str) -> bool:
+    """Keep arrays of all sections in memory when together they fit the budget."""
+    if sum(s.bytes_of(array) for s in sections for array in what) > MEMORY_BUDGET:
         return False
     for section in sections:
-        section.keep_in_memory(what)
+        for array in what:
+            section.keep_in_memory(array)
     return True
 
 

@@ -37,12 +37,15 @@ class LatentSpace:
     ----------
     rasters
         Raster name by turn; a single one when turns can be done on latents.
+    restained
+        The same for each stain the sections were also given.
     """
 
     autoencoder: Any
     rasters: tuple[str, ...]
     mean: Float32[np.ndarray, c]
     std: Float32[np.ndarray, c]
+    restained: tuple[tuple[str, ...], ...] = ()
 
     @property
     def frequencies(self) -> tuple[Frequency, ...] | None:
@@ -82,8 +85,8 @@ class LatentCrops:
         self.diameters = [
             s.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64) for s in self.places.sections
         ]
-        for raster in space.rasters:
-            hold_in_memory(self.places.sections, f"latent/{raster}")
+        held = [raster for rasters in (space.rasters, *space.restained) for raster in rasters]
+        hold_in_memory(self.places.sections, *(f"latent/{raster}" for raster in held))
 
     def example(self, position: int) -> dict[str, np.ndarray]:
         """One normalised latent window ``z``, its ``noise`` and level ``t``, and its condition."""
@@ -100,7 +103,11 @@ class LatentCrops:
             self.reach_um,
             self.max_spots,
         )
-        z = self._latents(section.latents(self.space.rasters[turn % len(self.space.rasters)], window), turn)
+        rasters = self.space.rasters
+        if self.space.restained:
+            stained = (rasters, *self.space.restained)
+            rasters = stained[int(rng.integers(len(stained)))]
+        z = self._latents(section.latents(rasters[turn % len(rasters)], window), turn)
         null = rng.random() < self.loop.null_share
         image = self._image(section, window, turn, rng, null)
         no_genes = null or (image is not None and image.any())

@@ -13,6 +13,7 @@ from accelerate import PartialState
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
+from stainglass.cohort.stain_variants import stain_variants
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
@@ -75,14 +76,18 @@ def latent_space(cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any)
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = autoencoder.to(device)
-    turns = turns_needed(autoencoder) if recipe.train_denoiser.turns else range(1)
-    encode_sections(cohort, split.train, autoencoder, turns)
+    loop = recipe.train_denoiser
+    turns = turns_needed(autoencoder) if loop.turns else range(1)
+    stains = stain_variants(cohort, split.train, loop.stain_variants, loop.stain_method, loop.seed)
+    encode_sections(cohort, split.train, autoencoder, turns, stains)
     rasters = tuple(raster_name(autoencoder, turn) for turn in turns)
+    restained = tuple(tuple(raster_name(autoencoder, turn, s.name) for turn in turns) for s in stains)
     scaled = scaled_statistics(autoencoder) if recipe.denoiser.kind == "stable-diffusion" else None
     if scaled is None:
         frequencies = getattr(autoencoder, "frequencies", None)
         scaled = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
-    return LatentSpace(autoencoder, rasters, *scaled)
+    mean, std = scaled
+    return LatentSpace(autoencoder, rasters, mean, std, restained)
 
 
 def train_clip(
