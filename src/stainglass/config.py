@@ -290,7 +290,7 @@ class Evaluation(_Strict):
 class Analysis(_Strict):
     """What a run does with its generator after the card."""
 
-    steps: tuple[Literal["figures", "components", "subtypes", "latent"], ...] = ()
+    steps: tuple[Literal["figures", "compartments", "components", "subtypes", "latent"], ...] = ()
     most: int | None = Field(None, ge=8)
     """At most this many spots a section, spread evenly; None takes all."""
     signals: tuple[str, ...] = ()

@@ -13,12 +13,14 @@ from stainglass.config import Recipe
 from stainglass.models.clip import TissueCLIP
 from stainglass.models.pipeline import SamplerSettings
 from stainglass.progress import console
+from stainglass.report.compartment_page import write_compartments
 from stainglass.report.figure_folder import write_figures
 from stainglass.report.latent_page import write_latent
 from stainglass.synthesis.generator import Generator
 
 RESULTS = {
     "figures": Path("figures") / "index.html",
+    "compartments": Path("compartments") / "compartments.json",
     "components": Path("components") / "components.json",
     "subtypes": Path("subtypes") / "subtypes.json",
     "latent": Path("latent.html"),
@@ -34,7 +36,7 @@ def embed_run(run: Path, cohort: Cohort) -> None:
 
 
 def analyse_run(run: Path, cohort: Cohort, plan: Recipe) -> None:
-    """Figures, components, classes and latent view of the judged sections."""
+    """Figures, compartments, components, classes and latent view of the judged sections."""
     missing = [step for step in plan.analysis.steps if not (run / "analysis" / RESULTS[step]).is_file()]
     if not missing:
         return
@@ -48,6 +50,8 @@ def analyse_run(run: Path, cohort: Cohort, plan: Recipe) -> None:
         console.print(f"  {step}", highlight=False)
         if step == "figures":
             write_figures(*given, plan.analysis.signals, most, seed=seed, batch=batch)
+        elif step == "compartments":
+            write_compartments(*given, most, noise_seed=seed)
         elif step == "components":
             write_components(*given, most, noise_seed=seed)
         elif step == "subtypes":

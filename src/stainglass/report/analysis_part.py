@@ -18,6 +18,13 @@ GROUPS = (
         "shuffled partner.",
     ),
     (
+        "compartments",
+        ("compartments.png",),
+        "Compartments",
+        "Generated patches beside real ones of the same compartment by expression: of another place, and of the same place. "
+        "The page holds more pairs, pairs by appearance, and what was found unlike real tissue.",
+    ),
+    (
         "components",
         ("*_regions.png", "*_nuclei.png"),
         "Connected components",
@@ -35,13 +42,14 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class AnalysisGroup:
-    """Pictures of one kind of analysis, and where the rest lies."""
+    """Pictures of one kind of analysis, and where the rest lies; ``page`` is a link from the report, or empty."""
 
     title: str
     about: str
     folder: str
     pictures: tuple[dict[str, str], ...]
     more: int
+    page: str = ""
 
 
 def analysis_groups(run: Path) -> tuple[AnalysisGroup, ...]:
@@ -54,5 +62,6 @@ def analysis_groups(run: Path) -> tuple[AnalysisGroup, ...]:
         pictures = tuple({"name": stem, "image": image} for stem, image in shown if image is not None)
         if pictures:
             more = max(len(files) - MOST_FIGURES, 0)
-            found.append(AnalysisGroup(title, about, f"analysis/{name}/", pictures, more))
+            page = f"analysis/{name}/index.html" if (folder / "index.html").is_file() else ""
+            found.append(AnalysisGroup(title, about, f"analysis/{name}/", pictures, more, page))
     return tuple(found)
