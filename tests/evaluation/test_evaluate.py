@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation_toy import SETTINGS, FaithfulPainter, ToyJudge, toy_tissue
+from evaluation_toy import SETTINGS, BlindPainter, FaithfulPainter, ToyJudge, programmes, toy_tissue
 
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import SUBJECTS, Card
@@ -163,3 +163,22 @@ def test_cell_types_are_read_back_when_known(tissues, tmp_path):
     card = evaluate(with_types(held_out), with_types(train), None, FaithfulPainter(), settings, tmp_path)
     assert card.find("cell_types", "generated").value > 0.5
     assert card.find("cell_types_gain", "shuffled").low > 0
+
+
+def test_programmes_are_read_back_when_the_painter_heard_the_genes(tissues, tmp_path):
+    held_out, train, _ = tissues
+
+    def scored(tissue: Tissue) -> Tissue:
+        levels = programmes(tissue.counts)
+        return replace(tissue, programmes=pd.DataFrame(levels, columns=["hypoxia", "immune", "stroma"]))
+
+    settings = replace(SETTINGS, n=24, bootstrap=20, seeds=(0,))
+    tissue = scored(held_out), scored(train), None
+    heard = evaluate(*tissue, FaithfulPainter(), settings, tmp_path / "heard")
+    deaf = evaluate(*tissue, BlindPainter(), settings, tmp_path / "deaf")
+    for name in ("hypoxia", "immune", "stroma"):
+        assert heard.find(name, "floor").value > 0.5
+        assert heard.find(f"{name}_gain", "shuffled").low > 0
+        assert heard.find(f"{name}_gain", "bulk").low > 0
+        assert not deaf.find(f"{name}_gain", "shuffled").low > 0
+    assert heard.find("hypoxia", "train").why == "the regressor was fitted on this tissue"

@@ -96,7 +96,10 @@ class Expressed:
         return Expressed(self.counts[at], self.axis, self.section[at], self.sections, self.measured)
 
 
-def _root(counts: Float64[np.ndarray, "n m"], totals: Float64[np.ndarray, n]) -> Float64[np.ndarray, "n m"]:
+def root_share(
+    counts: Float64[np.ndarray, "n m"], totals: Float64[np.ndarray, n]
+) -> Float64[np.ndarray, "n m"]:
+    """Square roots of counts per 10,000: a scale on which counting noise is even (Bartlett 1936)."""
     return np.asarray(np.sqrt(1e4 * counts / np.maximum(totals, 1e-9)[:, None]))
 
 
@@ -226,7 +229,7 @@ class ClassScorer:
         weights = np.zeros((len(columns), len(kept)))
         for k, (found, weight) in enumerate(kept.values()):
             weights[np.searchsorted(columns, found), k] = weight
-        x = _root(training.columns(columns), training.totals())
+        x = root_share(training.columns(columns), training.totals())
         x = np.where(training.measured[training.section][:, columns], x, np.nan)
         one = np.ones(len(kept))
         raw = cls(tuple(kept), absent, coherence, training.axis, columns, weights,
@@ -243,7 +246,7 @@ class ClassScorer:
     def _of_counts(
         self, spots: Expressed, counts: Float64[np.ndarray, "n m"], totals: Float64[np.ndarray, n]
     ) -> Float64[np.ndarray, "n k"]:
-        z = (_root(counts, totals) - self.mean) / self.deviation
+        z = (root_share(counts, totals) - self.mean) / self.deviation
         known = spots.measured[spots.section][:, self.columns].astype(np.float64)
         total = known @ self.weights
         scores = (z * known) @ self.weights / np.where(total > 0, total, 1.0)
@@ -280,7 +283,7 @@ class _Coherence:
         share = np.asarray((some.counts > 0).mean(axis=0)).reshape(-1)
         self.genes = np.flatnonzero((share >= DETECTED) & training.measured.all(axis=0))
         self.axis, self.rng = training.axis, rng
-        x = _root(some.columns(self.genes), some.totals()).astype(np.float32)
+        x = root_share(some.columns(self.genes), some.totals()).astype(np.float32)
         level = x.mean(axis=0)
         for section in np.unique(some.section):
             inside = some.section == section

@@ -15,10 +15,9 @@ from jaxtyping import Float64
 
 from stainglass.analysis.classes import MAJORITY, Called, ClassScorer, Expressed
 from stainglass.genes.classes import tissue_classes
-from stainglass.genes.gene_sets import gene_sets
+from stainglass.genes.gene_sets import HYPOXIA, gene_sets
 from stainglass.sections.simulate.truth import Truth
 
-HYPOXIA = "HALLMARK_HYPOXIA"
 EPITHELIUM, DEAD = "tumour / epithelium", "necrosis / hypoxia"
 COMPARTMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -24,12 +24,11 @@ from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.genes.axis import UNMAPPED, GeneAxis
-from stainglass.genes.gene_sets import PROGENY, find_gene_set, gene_sets
+from stainglass.genes.gene_sets import HYPOXIA, PROGENY, find_gene_set, gene_sets
 from stainglass.genes.normalise import COUNTS_PER, log_normalised
 from stainglass.genes.table import ensembl_id, gene_id
 
 CLIP, CLIP_FACTS = "clip", "clip.json"
-HYPOXIA = "HALLMARK_HYPOXIA"
 
 Look = Callable[[UInt8[np.ndarray, "n h w 3"]], Float32[np.ndarray, "n d"]]
 """Pictures → features, e.g. ``EfficientNetLite0().features``."""

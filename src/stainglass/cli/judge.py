@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stainglass.analysis.classes import ClassScorer, Expressed
+from stainglass.analysis.programmes import ProgrammeScorer
 from stainglass.cohort.blocks import Blocks
 from stainglass.errors import StainglassError
 from stainglass.evaluation.evaluate import evaluate
@@ -48,7 +49,8 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
     held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, most)
     train = read_tissue(cohort, split.train, generator.facts, "train", TRAIN_WINDOWS)
     other = read_tissue(cohort, others, generator.facts, "other_patient", most) if others else None
-    held_out, other = _with_classes(cohort, train, held_out, other)
+    told = _read_expression(cohort, train)
+    train, held_out, other = told(train), told(held_out), None if other is None else told(other)
     sampling = recipe.sampling
     painter = CohortPainter(
         generator.pipeline,
@@ -62,19 +64,25 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
     return evaluate(held_out, train, other, painter, settings, run / "evaluation", clip)
 
 
-def _with_classes(
-    cohort: Cohort, train: Tissue, held_out: Tissue, other: Tissue | None
-) -> tuple[Tissue, Tissue | None]:
-    """Classes by markers, their scale fitted on training spots; without any where the tissue shows none."""
+def _read_expression(cohort: Cohort, train: Tissue) -> Callable[[Tissue], Tissue]:
+    """What adds to a tissue what its expression says: scores of programmes and classes by markers, on training scales.
+
+    Classes are left out where the training tissue shows none.
+    """
+    training = Expressed.of(cohort, train.windows)
+    programmes = ProgrammeScorer.fit(training)
     try:
-        scorer = ClassScorer.fit(Expressed.of(cohort, train.windows))
+        classes = ClassScorer.fit(training)
     except StainglassError:
-        return held_out, other
+        classes = None
 
-    def called(tissue: Tissue) -> Tissue:
-        return replace(tissue, classes=tuple(scorer.call(Expressed.of(cohort, tissue.windows)).names()))
+    def told(tissue: Tissue) -> Tissue:
+        spots = Expressed.of(cohort, tissue.windows)
+        # A section that lacks a programme's genes gets the training mean: constant within it, so it earns nothing.
+        found = replace(tissue, programmes=programmes.score(spots).fillna(0.0))
+        return found if classes is None else replace(found, classes=tuple(classes.call(spots).names()))
 
-    return called(held_out), None if other is None else called(other)
+    return told
 
 
 def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: Facts) -> None:

@@ -33,6 +33,11 @@ SUBJECTS = (
 
 METRICS = (
     *("recovery", "recovery_share", "recovery_gain", "cell_types", "cell_types_share", "cell_types_gain"),
+    *(
+        f"{programme}{kind}"
+        for programme in ("hypoxia", "immune", "stroma")
+        for kind in ("", "_share", "_gain")
+    ),
     *("ssim", "ssim_gain", "lpips", "lpips_gain", "cosine", "cosine_gain"),
     *("kid", "fd", "fid", "precision", "recall", "density", "coverage"),
     *("nuclei_density", "nuclei_density_gain", "nuclei_area", "nuclei_area_gain"),
@@ -50,7 +55,8 @@ class Row(BaseModel):
     ----------
     metric
         ``kid``, ``fd``, ``fid``, ``precision``, ``recall``, ``density``, ``coverage``, ``ssim``, ``lpips``,
-        ``cosine``, ``recovery``, ``recovery_share``, ``cell_types``, ``nuclei_density``, ``nuclei_area``,
+        ``cosine``, ``recovery``, ``recovery_share``, ``cell_types``, ``hypoxia``, ``immune``, ``stroma``,
+        ``nuclei_density``, ``nuclei_area``,
         ``optical_density``, ``nuclei_density_ratio``, ``nearest_train``, ``copy_rate``; with ``_gain`` behind
         it, the paired advantage of the generated windows over the subject (positive: generated is better);
         ``clip_gene`` and ``clip_real`` (cosine of the picture with the genes, with the real window), ``…_mismatched``,

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
+from stainglass.analysis.programmes import PROGRAMMES
 from stainglass.analysis.recovery import Reader, grouped_correlation, mean_correlation, variable_genes
 from stainglass.evaluation.card import Answer, Row
 from stainglass.evaluation.measure import Features, Subject
@@ -27,13 +28,13 @@ class Target:
     Attributes
     ----------
     metric
-        ``recovery`` (expression of variable genes) or ``cell_types`` (their shares).
+        ``recovery`` (expression of variable genes), ``cell_types`` (their shares), or a programme.
     of
         What it is, in words.
     names
         Of the K columns.
     measured
-        Tissue → (N, K) what was measured in its windows.
+        Tissue → (N, K) what was measured in its windows; None where it was not measured there.
     readers
         By judge, fitted on real training windows only.
     """
@@ -41,7 +42,7 @@ class Target:
     metric: str
     of: str
     names: tuple[str, ...]
-    measured: Callable[[Tissue], Float64[np.ndarray, "n k"]]
+    measured: Callable[[Tissue], Float64[np.ndarray, "n k"] | None]
     readers: dict[str, Reader]
 
 
@@ -60,37 +61,51 @@ def fit_targets(train: Tissue, train_features: Features, genes: int) -> list[Tar
     ]
     if train.cell_types is not None:
         names = tuple(str(name) for name in train.cell_types.columns)
-        shares = train.cell_types.to_numpy(np.float64)
-        targets.append(
-            Target(
-                "cell_types",
-                f"shares of {len(names)} cell types",
-                names,
-                lambda tissue: _shares(tissue, names),
-                {judge: Reader.fit(found, shares) for judge, found in train_features.items()},
+        of = f"shares of {len(names)} cell types"
+        targets.append(_target("cell_types", of, names, lambda t: t.cell_types, train, train_features))
+    if train.programmes is not None:
+        targets += [
+            _target(
+                str(name), PROGRAMMES[str(name)], (str(name),), lambda t: t.programmes, train, train_features
             )
-        )
+            for name in train.programmes.columns
+        ]
     return targets
 
 
-def _shares(tissue: Tissue, names: tuple[str, ...]) -> Float64[np.ndarray, "n k"]:
-    """Cell-type shares in the training tissue's order; NaN-free, a type that is lacking is zero."""
-    if tissue.cell_types is None:
-        return np.zeros((len(tissue), len(names)))
-    return np.asarray(tissue.cell_types.reindex(columns=list(names), fill_value=0.0).to_numpy(np.float64))
+def _target(
+    metric: str,
+    of: str,
+    names: tuple[str, ...],
+    table: Callable[[Tissue], pd.DataFrame | None],
+    train: Tissue,
+    train_features: Features,
+) -> Target:
+    """Columns of a table that a tissue may bring; one that it lacks is zero there."""
+
+    def measured(tissue: Tissue) -> Float64[np.ndarray, "n k"] | None:
+        found = table(tissue)
+        return (
+            None if found is None else found.reindex(columns=list(names), fill_value=0.0).to_numpy(np.float64)
+        )
+
+    learned = measured(train)
+    assert learned is not None  # the caller has seen the table
+    readers = {judge: Reader.fit(found, learned) for judge, found in train_features.items()}
+    return Target(metric, of, names, measured, readers)
 
 
 def recovery_rows(stage: Stage, target: Target, judge: str) -> list[Row]:
     """Mean r of every subject, the share of what real windows give, and the paired advantages."""
     reader, rows, estimates = target.readers[judge], [], dict[str, Estimate]()
-    if target.metric == "cell_types" and stage.real.cell_types is None:
+    if target.measured(stage.real) is None:
         return []
     for subject in present(stage):
         estimate, why = None, subject.why
         if subject.name == "train":
             why = "the regressor was fitted on this tissue"
-        elif subject.sets and not (target.metric == "cell_types" and subject.tissue.cell_types is None):
-            estimate = _estimate(subject, target, reader, judge)
+        elif subject.sets and (measured := target.measured(subject.tissue)) is not None:
+            estimate = _estimate(subject, measured, reader, judge)
             if subject.aligned:
                 estimates[subject.name] = estimate
         on = f"{subject.on}: Pearson r with what was measured there, within sections; {target.of}"
@@ -103,8 +118,8 @@ def recovery_rows(stage: Stage, target: Target, judge: str) -> list[Row]:
     return rows + gains(stage, target.metric, "higher", estimates, judge)
 
 
-def _estimate(subject: Subject, target: Target, reader: Reader, judge: str) -> Estimate:
-    measured, groups = target.measured(subject.tissue), codes(subject.tissue.sections)
+def _estimate(subject: Subject, measured: Float64[np.ndarray, "n k"], reader: Reader, judge: str) -> Estimate:
+    groups = codes(subject.tissue.sections)
     read = [reader.read(found.features[judge]) for found in subject.sets]
     whole = np.ones(len(measured))
     found = subject.resampling.statistic(
@@ -131,6 +146,7 @@ def gene_table(stage: Stage, target: Target, judge: str) -> pd.DataFrame:
     Sorted by the real windows: sorting by the generated ones would pick their luck.
     """
     measured, groups = target.measured(stage.real), codes(stage.real.sections)
+    assert measured is not None  # expression is measured everywhere
     table: dict[str, tuple[str, ...] | NDArray[np.float64]] = {"gene": target.names}
     for column, name in {
         "real": "floor",
@@ -146,6 +162,9 @@ def gene_table(stage: Stage, target: Target, judge: str) -> pd.DataFrame:
 RULES = {
     "recovery_gain": "Expression read back from pictures painted from the right spots",
     "cell_types_gain": "Cell types read back from pictures painted from the right spots",
+    "hypoxia_gain": "Hypoxia read back from pictures painted from the right spots",
+    "immune_gain": "Immune infiltration read back from pictures painted from the right spots",
+    "stroma_gain": "Stromal remodelling read back from pictures painted from the right spots",
     "nuclei_density_gain": "Agreement (r) with the real nuclear density of pictures painted from the right spots",
     "nuclei_area_gain": "Agreement (r) with the real nuclear area of pictures painted from the right spots",
     "optical_density_gain": "Agreement (r) with the real stain density of pictures painted from the right spots",

@@ -42,6 +42,8 @@ class Tissue:
         Shares of cell types in each window's spot: N rows in the windows' order, one column a type.
     classes
         Class of each window's spot by its markers, where the tissue shows any.
+    programmes
+        Scores of programmes in each window's spot (see `stainglass.analysis.programmes`), one column a programme.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Tissue:
     conditions: Conditions
     cell_types: pd.DataFrame | None = None
     classes: tuple[str, ...] | None = None
+    programmes: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         lengths = {
@@ -69,6 +72,8 @@ class Tissue:
             lengths["cell_types"] = len(self.cell_types)
         if self.classes is not None:
             lengths["classes"] = len(self.classes)
+        if self.programmes is not None:
+            lengths["programmes"] = len(self.programmes)
         wrong = {name: n for name, n in lengths.items() if n != len(self.windows)}
         if wrong or self.counts.shape[1] != len(self.symbols):
             raise ValueError(
@@ -93,6 +98,7 @@ class Tissue:
             conditions=self.conditions.take(at),
             cell_types=None if self.cell_types is None else self.cell_types.iloc[at],
             classes=None if self.classes is None else tuple(self.classes[i] for i in at),
+            programmes=None if self.programmes is None else self.programmes.iloc[at],
         )
 
     def chosen(self, n: int, rng: np.random.Generator) -> Int64[np.ndarray, m]:

@@ -14,6 +14,9 @@ from stainglass.genes.table import gene_id
 HALLMARK, PROGENY = "HALLMARK_", "PROGENy:"
 """How the names of the two collections begin."""
 
+HYPOXIA, TRANSITION = "HALLMARK_HYPOXIA", "HALLMARK_EPITHELIAL_MESENCHYMAL_TRANSITION"
+"""Sets that other rooms name."""
+
 
 @dataclass(frozen=True)
 class GeneSet:

@@ -52,6 +52,30 @@ METRICS: dict[str, Words] = {
     "cell_types": Words("Cell types (r)", "As gene recovery, for the shares of cell types in a spot."),
     "cell_types_share": Words("Share of real cell types", "As a share of what the real windows give."),
     "cell_types_gain": Words("Gain in cell types", "Generated minus the control in this column."),
+    "hypoxia": Words(
+        "Hypoxia (r)",
+        "As gene recovery, for the hallmark of hypoxia. Necrosis is rare, so a Fréchet distance hardly feels it.",
+    ),
+    "immune": Words(
+        "Immune infiltration (r)", "As gene recovery, for markers of T, B, plasma and myeloid cells."
+    ),
+    "stroma": Words(
+        "Stromal remodelling (r)",
+        "As gene recovery, for the hallmark of epithelial-mesenchymal transition: in a tumour mostly matrix that "
+        "fibroblasts lay and cut.",
+    ),
+    **{
+        f"{name}{kind}": words
+        for name, title in (
+            ("hypoxia", "hypoxia"),
+            ("immune", "immune infiltration"),
+            ("stroma", "remodelling"),
+        )
+        for kind, words in (
+            ("_share", Words(f"Share of real {title}", "As a share of what the real windows give.")),
+            ("_gain", Words(f"Gain in {title}", "Generated minus the control in this column.")),
+        )
+    },
     "ssim": Words(
         "SSIM",
         "Pixel structure shared with the real window. A flat colour scores well: never read it alone. System 1 was "
@@ -118,6 +142,14 @@ FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "Do the genes drive the picture?",
         "Expression and cell types read back from pictures.",
         ("recovery", "recovery_share", "recovery_gain", "cell_types", "cell_types_share", "cell_types_gain"),
+    ),
+    (
+        "What a Fréchet distance cannot see",
+        "States of tissue read back from pictures: readers learned on real training tissue, beside real, shuffled and "
+        "section-mean windows.",
+        tuple(
+            f"{name}{kind}" for name in ("hypoxia", "immune", "stroma") for kind in ("", "_share", "_gain")
+        ),
     ),
     (
         "Is the right tissue in the right place?",
