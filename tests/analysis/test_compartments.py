@@ -16,6 +16,7 @@ from stainglass.analysis.unlike import (
     FINDINGS,
     LEAST_PATCHES,
     LIMIT,
+    NEIGHBOURS,
     UNLIKE,
     Nearest,
     RealRange,
@@ -26,6 +27,7 @@ from stainglass.analysis.unlike import (
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort
 from stainglass.config import Prepare
+from stainglass.evaluation.distances import Neighbourhoods
 from stainglass.genes.classes import tissue_classes
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.sections.simulate.truth import load_truth
@@ -149,17 +151,45 @@ class TestUnlike:
     def test_distance_is_held_against_real_held_out_patches(self) -> None:
         rng = np.random.default_rng(0)
         training, real = rng.normal(size=(300, 4)), rng.normal(size=(200, 4))
-        training[:, 3] *= 1000  # a feature of another scale weighs no more
-        real[:, 3] *= 1000
         near = Nearest.of(real, training)
-        scale = training.std(0)
-        by_hand = np.sqrt((((real[:, None] - training[None]) / scale) ** 2).sum(-1))
+        apart = np.linalg.norm(real[:, None] - training[None], axis=-1)
+        within = np.sort(np.linalg.norm(training[:, None] - training[None], axis=-1), axis=1)
+        by_hand = apart / within[:, NEIGHBOURS]  # column 0 is the patch itself
         assert near.distance == pytest.approx(by_hand.min(1), rel=1e-6)
         assert near.at.tolist() == by_hand.argmin(1).tolist()
         limit = distance_limit(near)
         assert (near.distance > limit).mean() == pytest.approx(1 - LIMIT, abs=0.005)
-        far = real + 6 * scale
+        far = real + 6
         ordinary = RealRange.fit(np.zeros((1, 4)), [None])
         unlike = Unlike.of(Nearest.of(far, training), np.zeros((200, 4)), limit, ordinary, [None] * 200)
         assert all(unlike.found(i) == [UNLIKE] for i in range(200))
         assert (np.diff(unlike.nearest.distance[unlike.worst()]) <= 0).all()
+
+    def test_distance_inside_a_ball_is_what_precision_counts(self) -> None:
+        rng = np.random.default_rng(1)
+        training, painted = rng.normal(size=(200, 6)), rng.normal(0.8, 1, size=(150, 6))
+        inside = (Nearest.of(painted, training).distance <= 1).mean()
+        assert 0 < inside < 1
+        assert inside == pytest.approx(Neighbourhoods.of(training, painted).overlap(k=NEIGHBOURS).precision)
+
+    def test_pictures_near_dense_tissue_are_found_where_a_plain_distance_sees_nothing(self) -> None:
+        rng = np.random.default_rng(2)
+
+        def tissue_of_two_kinds(n: int) -> np.ndarray:
+            return np.concatenate([rng.normal(0, 0.1, (n, 5)), rng.normal(20, 3, (n, 5))])
+
+        training, real, painted = (
+            tissue_of_two_kinds(200),
+            tissue_of_two_kinds(100),
+            rng.normal(0.5, 0.1, (50, 5)),
+        )
+        plain = [np.linalg.norm(x[:, None] - training[None], axis=-1).min(1) for x in (real, painted)]
+        assert (plain[1] > np.quantile(plain[0], LIMIT)).mean() == 0
+        assert (Nearest.of(painted, training).distance > distance_limit(Nearest.of(real, training))).all()
+
+    def test_copies_of_one_picture_reach_nowhere_and_break_nothing(self) -> None:
+        training = np.zeros((20, 3))
+        assert Nearest.of(training, training).distance.tolist() == [0.0] * 20
+        assert np.isfinite(Nearest.of(np.ones((2, 3)), training).distance).all()
+        with pytest.raises(ValueError, match="another one"):
+            Nearest.of(training, training[:1])
