@@ -11,18 +11,15 @@ import pytest
 from scipy.sparse import csr_matrix
 from signals_toy import as_painted, look, write_embeddings
 
-from stainglass.analysis.signals import (
-    GeneScale,
+from stainglass.analysis.clip_signal import clip_similarity
+from stainglass.analysis.read_signals import (
     SignalReader,
     TrainingLook,
-    clip_similarity,
     correlation,
     default_signals,
-    find_signal,
-    log_levels,
-    measure,
     shuffled_bound,
 )
+from stainglass.analysis.signals import GeneScale, find_signal, log_levels, measure
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.files import write_json

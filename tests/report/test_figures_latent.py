@@ -15,7 +15,8 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import SamplerSettings
 from stainglass.report.figure_folder import write_figures
-from stainglass.report.latent_page import Colouring, LatentData, write_latent, write_latent_page
+from stainglass.report.latent_page import Colouring, LatentData, write_latent_page
+from stainglass.report.latent_run import write_latent
 from stainglass.synthesis.generator import Generator
 
 SETTINGS = SamplerSettings(steps=2)

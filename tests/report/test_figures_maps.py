@@ -17,7 +17,8 @@ from signals_toy import as_painted, look
 
 from stainglass.analysis.attribution import Attribution
 from stainglass.analysis.painted import PaintedSection
-from stainglass.analysis.signals import SignalReader, TrainingLook, find_signal
+from stainglass.analysis.read_signals import SignalReader, TrainingLook
+from stainglass.analysis.signals import find_signal
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stainglass.analysis.agreement import block_draws, compared, kappa, moved
 from stainglass.analysis.classifier import Embed, confusion, macro_f1
 from stainglass.analysis.compartments import COMPARTMENTS, CompartmentScorer, Names, true_compartments
-from stainglass.analysis.find_subtypes import Judged
+from stainglass.analysis.judged import Judged
 from stainglass.analysis.nuclei import NucleusReader
 from stainglass.analysis.study import (
     CHUNK,

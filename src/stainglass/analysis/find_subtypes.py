@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from scipy.stats import spearmanr
 
 from stainglass.analysis.agreement import block_draws, compared, kappa, moved, rand_index
 from stainglass.analysis.classes import ClassScorer
-from stainglass.analysis.classifier import Embed, auroc, calibration_error, confusion, macro_f1
+from stainglass.analysis.classifier import Embed, auroc, confusion, macro_f1
+from stainglass.analysis.judged import Judged, Names, reference
 from stainglass.analysis.labels import SpotLabels, read_labels
 from stainglass.analysis.overlay import draw_classes
 from stainglass.analysis.study import (
@@ -30,12 +30,11 @@ from stainglass.analysis.study import (
     scorer_note,
     teach,
 )
+from stainglass.analysis.subtype_figures import f1_of, figures
 from stainglass.cohort.cohort import Cohort
 from stainglass.files import atomic_path, write_json
 from stainglass.genes.classes import UNASSIGNED, tissue_classes
 from stainglass.models.pipeline import SamplerSettings
-from stainglass.progress import console
-from stainglass.sections.simulate.truth import load_truth
 from stainglass.synthesis.generator import Generator
 
 FORMAT = 1
@@ -47,29 +46,6 @@ SUBJECTS = {
     "shuffled": "generated pictures, each held against the label of a spot at least a quarter of the section away",
     "majority": "every spot given the training tissue's shares of the classes",
 }
-Names = Sequence[str | None]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The judged sections put one after the other."""
-
-    sections: tuple[JudgedSection, ...]
-    section: Int64[np.ndarray, n]
-    centres_um_yx: Float64[np.ndarray, "n 2"]
-
-    @classmethod
-    def of(cls, sections: Sequence[JudgedSection]) -> Judged:
-        """In this order."""
-        return cls(
-            tuple(sections),
-            np.repeat(np.arange(len(sections)), [len(one.painted) for one in sections]).astype(np.int64),
-            np.concatenate([one.painted.centres_um_yx for one in sections]),
-        )
-
-    def features(self, which: str) -> NDArray[np.floating]:
-        """Of real or generated pictures."""
-        return np.concatenate([one.features[which] for one in self.sections])
 
 
 def write_subtypes(
@@ -161,7 +137,7 @@ class _Study:
         self.calls = [scorer.call(one.expressed, seed) for one in judged.sections]
         self.notes: list[str] = list(drawn.notes) if drawn is not None else []
         self.markers: Names = [name for call in self.calls for name in names_of(call)]
-        self.shares, self.reference, self.reference_source = _reference(run, cohort, judged)
+        self.shares, self.reference, self.reference_source = reference(run, cohort, judged)
         self.drawn: Names = [
             name
             for one in judged.sections
@@ -240,7 +216,7 @@ class _Study:
         sections = np.unique(np.array(self.training.sections)[spots], return_inverse=True)[1].astype(np.int64)
         rng = np.random.default_rng(self.seed)
         draws = block_draws(self.training.centres_um_yx[spots], sections, rng) if len(at) else []
-        rows = _figures(taught.labels[at], taught.result.probability[at], taught.classes, draws)
+        rows = figures(taught.labels[at], taught.result.probability[at], taught.classes, draws)
         on = "real pictures of the training sections, each fold held out"
         found["rows"] += [
             {"on": "cross-validation", "against": "labels learnt", "subject": "real", "what": on, **r}
@@ -266,8 +242,8 @@ class _Study:
         draws = [at[known[at]] for at in self.draws]
         rows = []
         for subject, found in probability.items():
-            figures = _figures(truth, found, taught.classes, draws, np.flatnonzero(known))
-            rows += [{"subject": subject, **figure} for figure in figures]
+            found_here = figures(truth, found, taught.classes, draws, np.flatnonzero(known))
+            rows += [{"subject": subject, **figure} for figure in found_here]
         rows += [
             {"subject": "shuffled", **figure} for figure in self._shuffled(taught, truth, known, probability)
         ]
@@ -287,7 +263,7 @@ class _Study:
         """Mean over twenty moves; the interval is their spread."""
         tables = [
             pd.DataFrame(
-                _figures(truth, probability["generated"][at], taught.classes, [], np.flatnonzero(known))
+                figures(truth, probability["generated"][at], taught.classes, [], np.flatnonzero(known))
             )
             for at in self.moves
         ]
@@ -353,7 +329,7 @@ class _Study:
                 mapped = [tissue_classes().of_label.get(n.lower()) if n is not None else None for n in names]
             rows += self._agree("markers", self.markers, other, names, (("ari", rand_index),))
             rows += self._agree(
-                "markers", self.markers, other, mapped, (("kappa", kappa), ("macro_f1", _f1_of))
+                "markers", self.markers, other, mapped, (("kappa", kappa), ("macro_f1", f1_of))
             )
         return rows
 
@@ -443,99 +419,3 @@ class _Study:
             found = {title: here[column].fillna(UNASSIGNED).tolist() for title, column in sources.items()}
             maps.append((one.painted.section, one.painted.centres_um_yx, found))
         draw_classes(path, taught.classes, dict(list(matrices.items())[:3]), maps)
-
-
-def _figures(
-    truth: Int64[np.ndarray, n],
-    probability: Float64[np.ndarray, "n k"],
-    classes: Sequence[str],
-    draws: Sequence[Int64[np.ndarray, m]],
-    at: Int64[np.ndarray, m] | None = None,
-) -> list[dict[str, Any]]:
-    """Macro-F1, accuracy, calibration error and every class's AUROC, with intervals over blocks of tissue."""
-    at = np.arange(len(truth)) if at is None else at
-    called = probability.argmax(axis=1)
-    metrics: list[tuple[str, str | None, Any]] = [
-        ("macro_f1", None, lambda i: macro_f1(truth[i], called[i])),
-        ("accuracy", None, lambda i: float((truth[i] == called[i]).mean()) if len(i) else float("nan")),
-        ("ece", None, lambda i: calibration_error(truth[i], probability[i])),
-        *(
-            ("auroc", name, lambda i, k=k: auroc(truth[i] == k, probability[i, k]))
-            for k, name in enumerate(classes)
-        ),
-    ]
-    rows = []
-    for metric, name, figure in metrics:
-        value = figure(at)
-        drawn = np.array([figure(i) for i in draws if len(i)], np.float64)
-        drawn = drawn[~np.isnan(drawn)]
-        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-        why = None
-        if np.isnan(value):
-            why = (
-                f"no spot here is {name}"
-                if name is not None and not (truth[at] == classes.index(name)).any()
-                else "every spot here is of one class"
-            )
-        rows.append({"metric": metric, "class": name, "value": value, "low": low, "high": high,
-                     "chance": 0.5 if metric == "auroc" else None, "n": len(at), "why": why})  # fmt: skip
-    return rows
-
-
-def _f1_of(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    """Macro-F1 of ``a`` where ``b`` is held to be right."""
-    both = (a >= 0) & (b >= 0)
-    return macro_f1(b[both], a[both])
-
-
-def _reference(run: Path, cohort: Cohort, judged: Judged) -> tuple[pd.DataFrame | None, Names, str | None]:
-    """Shares of the classes that are known otherwise: truth of simulated tissue, else the cohort's cell types.
-
-    Returns
-    -------
-    Shares (NaN rows where nothing is known), the leading class of each spot (None: unknown, or a tissue that is
-    none of the classes), and where they come from (``truth``, ``cell_types`` or None).
-    """
-    parts, source = [], None
-    of = tissue_classes().of_reference
-    for one in judged.sections:
-        section = one.painted.section
-        folder = run / "simulated" / section / "truth"
-        if (folder / "truth.json").is_file():
-            diameter = float(np.median(cohort.sections[section].used_spots.obs["diameter_um"]))
-            truth = load_truth(folder)
-            found = truth.at(one.painted.centres_um_yx, diameter)[list(truth.classes)]
-            source = source or "truth"
-        else:
-            types = cohort.cell_types(list(one.painted.windows))
-            found = (
-                pd.DataFrame(index=range(len(one.painted))) if types is None else types.reset_index(drop=True)
-            )
-            source = source or (None if types is None else "cell_types")
-        parts.append(found)
-    if source is None:
-        return None, [None] * len(judged.section), None
-    whole = pd.concat(parts, ignore_index=True)
-    known = whole.notna().any(axis=1) & (whole.sum(axis=1) > 0)
-    whole = whole.fillna(0.0)
-    shares = whole.T.groupby(lambda name: of.get(str(name), f"({name})")).sum().T
-    shares = shares.where(known, np.nan)
-    classes = shares.columns[shares.fillna(0.0).to_numpy(np.float64).argmax(axis=1)]
-    # The class that leads when its parts are summed; a tissue that is no class (necrosis) leads as itself, and is none.
-    names: Names = [
-        str(name) if ok and not str(name).startswith("(") else None for name, ok in zip(classes, known)
-    ]
-    return shares, names, source
-
-
-def tell(tree: Mapping[str, Any]) -> None:
-    """The main figures on the terminal."""
-    for target, found in tree["targets"].items():
-        for row in found["rows"]:
-            if row["metric"] in ("macro_f1", "macro_f1_gain") and row["value"] is not None:
-                low, high = row["low"], row["high"]
-                interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
-                console.print(
-                    f"  {target}, {row['on']} ({row['against']}): {row['metric']} {row['subject']} {row['value']:.3f}{interval}",
-                    highlight=False, soft_wrap=True, markup=False,
-                )  # fmt: skip

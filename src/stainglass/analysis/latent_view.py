@@ -19,7 +19,8 @@ from torch import Tensor
 
 from stainglass.analysis.classes import ClassScorer, Expressed
 from stainglass.analysis.painted import PaintedSection
-from stainglass.analysis.signals import Look, SignalName
+from stainglass.analysis.read_signals import Look
+from stainglass.analysis.signals import SignalName
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError

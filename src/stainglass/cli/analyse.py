@@ -15,7 +15,7 @@ from stainglass.models.pipeline import SamplerSettings
 from stainglass.progress import console
 from stainglass.report.compartment_page import write_compartments
 from stainglass.report.figure_folder import write_figures
-from stainglass.report.latent_page import write_latent
+from stainglass.report.latent_run import write_latent
 from stainglass.synthesis.generator import Generator
 
 RESULTS = {

@@ -52,7 +52,7 @@ def latent(
     if dry_run:
         tell(generator, opened, sections, settings, recipe, most // 2, run)
         return
-    from stainglass.report.latent_page import write_latent
+    from stainglass.report.latent_run import write_latent
 
     page = write_latent(
         run,

@@ -40,7 +40,8 @@ def subtypes(
     run
         Folder of a run with recipe.yaml and generator/.
     """
-    from stainglass.analysis.find_subtypes import tell, write_subtypes
+    from stainglass.analysis.find_subtypes import write_subtypes
+    from stainglass.analysis.subtype_figures import tell
     from stainglass.files import read_json
 
     recipe, opened, generator, sampler, sections = open_run(run, cohort, sections, most)

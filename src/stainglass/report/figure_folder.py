@@ -11,14 +11,8 @@ import numpy as np
 
 from stainglass.analysis.attribution import Attribution, attribute
 from stainglass.analysis.painted import PaintedSection, painted_section
-from stainglass.analysis.signals import (
-    Look,
-    ReadSignal,
-    SignalReader,
-    TrainingLook,
-    default_signals,
-    find_signal,
-)
+from stainglass.analysis.read_signals import Look, ReadSignal, SignalReader, TrainingLook, default_signals
+from stainglass.analysis.signals import find_signal
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, write_json

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from stainglass.analysis.maps import SmoothMap, smooth_map
 from stainglass.analysis.painted import PaintedSection
-from stainglass.analysis.signals import ReadSignal
+from stainglass.analysis.read_signals import ReadSignal
 from stainglass.cohort.cohort import PreparedSection
 from stainglass.report.figures import CONTROL, GENERATED, REAL
 from stainglass.report.panels import (
