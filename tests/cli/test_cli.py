@@ -18,7 +18,7 @@ from stainglass.config import load_recipe, write_recipe
 from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"
-VERBS = ("run", "simulate", "prepare", "train", "generate", "evaluate", "report", "doctor")
+VERBS = ("run", "simulate", "prepare", "train", "generate", "augment", "evaluate", "report", "doctor")
 
 
 @pytest.fixture

@@ -73,21 +73,22 @@ def known_sections(cohort: Cohort, asked: tuple[str, ...]) -> tuple[str, ...]:
 
 def write_provenance(run: Path, recipe: Recipe, **extra: Any) -> None:
     """``provenance.json``: versions, seeds, command, machine; enough to do it again."""
-    write_json(
-        run / "provenance.json",
-        {
-            "stainglass": version("stainglass"),
-            "command": " ".join(["stainglass", *sys.argv[1:]]),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "packages": {name: version(name) for name in PACKAGES},
-            "seeds": {
-                "recipe": recipe.seed,
-                "autoencoder": recipe.train_autoencoder.seed,
-                "denoiser": recipe.train_denoiser.seed,
-                "noise": list(recipe.evaluation.noise_seeds),
-            },
-            **extra,
+    write_json(run / "provenance.json", {**provenance_of(recipe), **extra})
+
+
+def provenance_of(recipe: Recipe) -> dict[str, Any]:
+    """Versions, command, machine and seeds, as ``provenance.json`` has them."""
+    return {
+        "stainglass": version("stainglass"),
+        "command": " ".join(["stainglass", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "seeds": {
+            "recipe": recipe.seed,
+            "autoencoder": recipe.train_autoencoder.seed,
+            "denoiser": recipe.train_denoiser.seed,
+            "noise": list(recipe.evaluation.noise_seeds),
         },
-    )
+    }

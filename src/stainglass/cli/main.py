@@ -12,6 +12,7 @@ from cyclopts import App
 from stainglass import __version__
 from stainglass.cli.ablate import ablate
 from stainglass.cli.align import align
+from stainglass.cli.augment import augment
 from stainglass.cli.compartments import compartments
 from stainglass.cli.components import components
 from stainglass.cli.doctor import doctor
@@ -40,7 +41,7 @@ app = App(
 )
 
 VERBS = (
-    *(run, fetch, simulate, prepare, align, train, generate, evaluate, report),
+    *(run, fetch, simulate, prepare, align, train, generate, augment, evaluate, report),
     *(embed, retrieve, figures, components, compartments, subtypes, latent, ablate, export, doctor),
 )
 for verb in VERBS:

@@ -29,16 +29,28 @@ def paint_windows(
     The same seed and window give the same noise under any condition. Pictures from other batch sizes or
     devices agree within rounding of the network (about one grey level on a CPU).
     """
-    channels = len(pipeline.facts.latent_mean) if pipeline.facts else 0
     painted: list[np.ndarray] = []
     with progress_bar(title, len(windows)) as advance:
         for first in range(0, len(windows), batch):
             some = windows[first : first + batch]
-            told = ConditionTensors.of(conditions.take(range(first, first + len(some))), pipeline.device)
-            noise = torch.from_numpy(window_noise(seed, some, channels)).to(pipeline.device)
-            painted.append(pipeline(told, noise, settings).cpu().numpy())
+            told = conditions.take(range(first, first + len(some)))
+            painted.append(paint_batch(pipeline, some, told, seed, settings))
             advance(len(some))
     return np.concatenate(painted)
+
+
+def paint_batch(
+    pipeline: TissuePipeline,
+    windows: Sequence[Window],
+    conditions: Conditions,
+    seed: int,
+    settings: SamplerSettings,
+) -> UInt8[np.ndarray, "n size size 3"]:
+    """Paint one picture a window, all at once."""
+    channels = len(pipeline.facts.latent_mean) if pipeline.facts else 0
+    told = ConditionTensors.of(conditions, pipeline.device)
+    noise = torch.from_numpy(window_noise(seed, windows, channels)).to(pipeline.device)
+    return np.asarray(pipeline(told, noise, settings).cpu().numpy())
 
 
 class CohortPainter:
