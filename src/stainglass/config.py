@@ -280,6 +280,9 @@ class Evaluation(_Strict):
     """The part of the split that is judged; the other held-out part, when there is one, is the other patient."""
     primary: str = "recovery_gain"
     recovery_genes: int = Field(200, ge=5)
+    usefulness: int = Field(0, ge=0)
+    """Labelled training windows that classifiers of tissue are taught, and whose spots are painted once a noise seed, to
+    find out whether synthetic patches are of use; 0 leaves these rows out."""
     derange_um: float = Field(500.0, ge=0)
     bootstrap: int = Field(200, ge=50)
     lpips_weights: str | None = None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stainglass.cohort.windows import Conditions, gather_conditions, patch_windows
 from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
+from stainglass.genes.classes import UNASSIGNED
 from stainglass.genes.normalise import log_normalised
 
 MPP, SIDE, GENES, PROGRAMMES = 2.0, 64, 30, 3
 PITCH_UM = 200.0
+CLASSES = ("red", "green", "blue")
 
 
 def toy_tissue(name: str, seed: int, rows: int = 8, columns: int = 8, sections: int = 1) -> Tissue:
@@ -58,6 +60,23 @@ def _section(name, rng, rows, columns):
 def programmes(counts: np.ndarray) -> np.ndarray:
     """Mean log expression of each third of the genes, (N, 3)."""
     return log_normalised(counts).reshape(len(counts), PROGRAMMES, -1).mean(2)
+
+
+def labelled(tissue: Tissue, patients: int = 1) -> Tissue:
+    """Classes are what leads; where nothing leads by much there is no label. Patients take turns by section."""
+    score = programmes(tissue.counts)
+    lead = np.sort(score, axis=1)
+    names = [
+        CLASSES[k] if sure else UNASSIGNED
+        for k, sure in zip(score.argmax(axis=1), lead[:, -1] - lead[:, -2] > 0.1)
+    ]
+    sections = sorted(set(tissue.sections))
+    return replace(
+        tissue,
+        classes=tuple(names),
+        patients=tuple(f"{tissue.name}-{sections.index(s) % patients}" for s in tissue.sections),
+        groups=tuple({"site": "left" if i % 2 else "right"} for i in range(len(tissue))),
+    )
 
 
 def picture(programme: np.ndarray, names, seed: int) -> np.ndarray:

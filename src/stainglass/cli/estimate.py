@@ -40,6 +40,8 @@ JUDGE_SECONDS = 0.16
 """Features, LPIPS and the rest a window of 256 px on one core."""
 SUBJECTS_PAINTED, SUBJECTS_JUDGED, JUDGED_SPLITS = 4, 10, 2
 """Generated, shuffled, bulk and unconditional are painted; ten subjects are judged; held-out and other patient."""
+USEFULNESS_JUDGED = 2
+"""A training window is looked at twice for usefulness: painted, and with ordinary augmentation."""
 FROZEN_WIDTH = 1280
 """Features of EfficientNet-Lite0; other frozen towers have about as many."""
 STORED = 0.6
@@ -113,6 +115,7 @@ def tell_painting(pipeline: Any, windows: int, settings: Any, batch: int, out: P
 def tell_evaluate(plan: Recipe, run: Path) -> None:
     """Time, disk and memory of a card."""
     windows = plan.evaluation.windows * SUBJECTS_JUDGED * JUDGED_SPLITS
+    windows += plan.evaluation.usefulness * USEFULNESS_JUDGED * len(plan.evaluation.noise_seeds)
     _tell(f"evaluate {run}", _sampling_seconds(plan) + windows * JUDGE_SECONDS, 0.1, BASE_GB + 1.5)
 
 
@@ -219,7 +222,8 @@ def _sampling_seconds(plan: Recipe) -> float:
     _, forward, share = _denoiser(plan, plan.sampling.batch)
     seconds = _forward_seconds(forward) / share
     guided = 1 + (plan.sampling.interval[1] - plan.sampling.interval[0] if plan.sampling.guidance != 1 else 0)
-    painted = plan.evaluation.windows * SUBJECTS_PAINTED * JUDGED_SPLITS * len(plan.evaluation.noise_seeds)
+    painted = plan.evaluation.windows * SUBJECTS_PAINTED * JUDGED_SPLITS + plan.evaluation.usefulness
+    painted *= len(plan.evaluation.noise_seeds)
     batches = painted / plan.sampling.batch
     return batches * evaluations(plan.sampling.solver, plan.sampling.steps) * guided * seconds
 

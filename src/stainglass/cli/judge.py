@@ -139,6 +139,7 @@ def read_patches(
         patients=tuple(cohort.patients[w.section] for w in windows),
         conditions=cohort.conditions(windows, axis, reach_um, max_spots, bulk),
         cell_types=cohort.cell_types(windows),
+        groups=tuple(cohort.sections[w.section].record.groups for w in windows),
     )
 
 
@@ -173,6 +174,7 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) ->
         derange_um=evaluation.derange_um,
         bootstrap=evaluation.bootstrap,
         recovery_genes=evaluation.recovery_genes,
+        usefulness=evaluation.usefulness,
         primary=evaluation.primary,
         took_part_in_training=() if tower is None else (tower,),
         tells_images=recipe.clip is not None and recipe.train_denoiser.image_share > 0,

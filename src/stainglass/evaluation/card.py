@@ -30,6 +30,8 @@ SUBJECTS = (
 )
 """Everything that is put beside the generator, in the order in which it is shown."""
 
+TRAINING_SETS = ("train", "augmented", "generated", "both", "shuffled", "majority")
+"""Subjects of the rows on usefulness: what a classifier of real held-out windows was trained on."""
 
 METRICS = (
     *("recovery", "recovery_share", "recovery_gain", "cell_types", "cell_types_share", "cell_types_gain"),
@@ -44,6 +46,7 @@ METRICS = (
     *("optical_density", "optical_density_gain", "nuclei_density_ratio", "nearest_train", "copy_rate"),
     *(f"clip_{partner}{kind}" for partner in ("gene", "real") for kind in ("", "_mismatched", "_gap")),
     *(f"recall_at_{k}_{way}" for way in ("image_to_gene", "gene_to_image") for k in (1, 5, 10)),
+    *(f"usefulness_{figure}{kind}" for figure in ("f1", "auroc") for kind in ("", "_gain")),
 )
 """Every metric; see `Row.metric`."""
 
@@ -60,7 +63,9 @@ class Row(BaseModel):
         ``optical_density``, ``nuclei_density_ratio``, ``nearest_train``, ``copy_rate``; with ``_gain`` behind
         it, the paired advantage of the generated windows over the subject (positive: generated is better);
         ``clip_gene`` and ``clip_real`` (cosine of the picture with the genes, with the real window), ``…_mismatched``,
-        ``…_gap``, and ``recall_at_K_image_to_gene`` / ``…_gene_to_image``.
+        ``…_gap``, and ``recall_at_K_image_to_gene`` / ``…_gene_to_image``;
+        ``usefulness_f1`` and ``usefulness_auroc``: of a classifier of real windows, trained on the subject (one of
+        `TRAINING_SETS`); their ``_gain``: over a classifier trained on the subject, as ``on`` says.
     features
         The judging network, None where no network judges.
     on
@@ -77,6 +82,10 @@ class Row(BaseModel):
         Noise seeds averaged over; 0 where no noise is drawn.
     by_seed
         The figure under each noise seed, where it was kept.
+    labels
+        Of usefulness: the share of the training labels that the classifier was given.
+    group
+        Of usefulness: the class, patient or group of the held-out windows that the figure is about; None: all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -95,6 +104,8 @@ class Row(BaseModel):
     by_seed: tuple[float, ...] = ()
     better: Better
     why: str | None = None
+    labels: float | None = None
+    group: str | None = None
 
 
 class JudgeRecord(BaseModel):
@@ -155,15 +166,19 @@ class Card(BaseModel):
     rows: tuple[Row, ...]
 
     def find(
-        self, metric: str, subject: str, split: str | None = None, features: str | None = None
+        self,
+        metric: str,
+        subject: str,
+        split: str | None = None,
+        features: str | None = None,
+        labels: float | None = None,
+        group: str | None = None,
     ) -> Row | None:
-        """The first row that fits; the held-out split and the first judge where not told otherwise."""
-        wanted = split or self.split
+        """The first row that fits: of the held-out split, the first judge, all labels and windows if not told otherwise."""
+        wanted = (metric, subject, split or self.split, group)
         for row in self.rows:
-            if (row.metric, row.subject, row.split) == (metric, subject, wanted) and features in (
-                None,
-                row.features,
-            ):
+            fits = features in (None, row.features) and labels in (None, row.labels)
+            if fits and (row.metric, row.subject, row.split, row.group) == wanted:
                 return row
         return None
 

@@ -20,6 +20,8 @@ from stainglass.evaluation.rows import distribution_rows, look_rows, memorisatio
 from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.evaluation.stage import Stage, equal_n, set_stage
 from stainglass.evaluation.tissue import Painter, Tissue, require_same_axis
+from stainglass.evaluation.usefulness import lessons
+from stainglass.evaluation.usefulness_rows import usefulness_notes, usefulness_rows
 from stainglass.files import atomic_path
 from stainglass.models.clip import TissueCLIP
 
@@ -87,9 +89,14 @@ def evaluate(
     rows = [found for stage in stages for found in _rows(stage, targets, lpips_absent)]
     if clip is not None:
         rows += [found for stage in stages for found in alignment_rows(stage, clip, train)]
+    useful = []
+    if settings.usefulness:
+        given = lessons(train, train_features, stages, painter, judges[0], settings)
+        rows += [found for stage in stages for found in usefulness_rows(stage, given)]
+        useful = usefulness_notes(given)
     rows += _absent_judges(records, settings, n)
     answers = tuple(answer(stage, rows, judges[0].name, primary) for stage in stages)
-    card = _card(primary, held_out, other, settings, n, records, rows, answers, stages)
+    card = _card(primary, held_out, other, settings, n, records, rows, answers, stages, useful)
 
     out.mkdir(parents=True, exist_ok=True)
     pictures.write(out / "pictures.npz")
@@ -191,8 +198,9 @@ def _card(
     rows: list[Row],
     answers: tuple[Answer, ...],
     stages: list[Stage],
+    useful: list[str],
 ) -> Card:
-    notes = list(settings.notes) + [note for stage in stages for note in stage.notes]
+    notes = list(settings.notes) + [note for stage in stages for note in stage.notes] + useful
     if n < settings.n:
         notes.append(
             f"{settings.n} windows a subject were asked for; the smallest tissue has {n}, so all have {n}"

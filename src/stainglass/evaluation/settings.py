@@ -61,6 +61,8 @@ class EvaluationSettings:
         How many of the training tissue's most variable genes are looked for in the pictures.
     train_max
         At most this many training windows are used (fit of the recovery, nearest neighbours).
+    usefulness
+        How many labelled training windows are taught and painted for the rows on usefulness; 0: no such rows.
     primary
         The one metric declared before the run.
     notes
@@ -84,6 +86,7 @@ class EvaluationSettings:
     bootstrap: int = 200
     recovery_genes: int = 200
     train_max: int = 2000
+    usefulness: int = 0
     primary: str = "recovery_gain"
     notes: tuple[str, ...] = ()
     choice_seed: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +44,8 @@ class Tissue:
         Class of each window's spot by its markers, where the tissue shows any.
     programmes
         Scores of programmes in each window's spot (see `stainglass.analysis.programmes`), one column a programme.
+    groups
+        Groups each window's section belongs to (site, stage …), where the cohort knows them: column → group.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Tissue:
     cell_types: pd.DataFrame | None = None
     classes: tuple[str, ...] | None = None
     programmes: pd.DataFrame | None = None
+    groups: tuple[Mapping[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {
@@ -74,6 +77,8 @@ class Tissue:
             lengths["classes"] = len(self.classes)
         if self.programmes is not None:
             lengths["programmes"] = len(self.programmes)
+        if self.groups:
+            lengths["groups"] = len(self.groups)
         wrong = {name: n for name, n in lengths.items() if n != len(self.windows)}
         if wrong or self.counts.shape[1] != len(self.symbols):
             raise ValueError(
@@ -99,6 +104,7 @@ class Tissue:
             cell_types=None if self.cell_types is None else self.cell_types.iloc[at],
             classes=None if self.classes is None else tuple(self.classes[i] for i in at),
             programmes=None if self.programmes is None else self.programmes.iloc[at],
+            groups=tuple(self.groups[i] for i in at) if self.groups else (),
         )
 
     def chosen(self, n: int, rng: np.random.Generator) -> Int64[np.ndarray, m]:

@@ -21,6 +21,7 @@ from stainglass.report.gallery import galleries
 from stainglass.report.images import picture_file, scale_bar_um
 from stainglass.report.run_folder import RunFolder
 from stainglass.report.table import COLUMNS, card_table, columns, short
+from stainglass.report.usefulness_table import UsefulnessTables, usefulness_tables
 from stainglass.report.words import METRICS, SUBJECTS
 
 RECOVERY_LABEL = "gene recovery: mean Pearson r, measured against read from the picture"
@@ -99,6 +100,7 @@ class SplitPart:
     bars: Markup | None
     columns: tuple[str, ...]
     table: tuple[Any, ...]
+    usefulness: UsefulnessTables | None
 
 
 def _split(card: Card, answer: Answer) -> SplitPart:
@@ -122,6 +124,7 @@ def _split(card: Card, answer: Answer) -> SplitPart:
         bars=Markup(bars) if bars is not None else None,  # noqa: S704 our own SVG
         columns=columns(card, answer.split),
         table=card_table(card, answer.split),
+        usefulness=usefulness_tables(card, answer.split),
     )
 
 

@@ -42,13 +42,16 @@ class Family:
 
 def columns(card: Card, split: str) -> tuple[str, ...]:
     """The subjects of a split, generated first."""
-    there = {row.subject for row in card.rows if row.split == split}
+    there = {row.subject for row in card.rows if row.split == split and row.labels is None}
     return tuple(name for name in COLUMNS if name in there)
 
 
 def card_table(card: Card, split: str) -> tuple[Family, ...]:
-    """The card's rows of a split, sorted into questions; families without rows are left out."""
-    rows = [row for row in card.rows if row.split == split]
+    """The card's rows of a split, sorted into questions; families without rows are left out.
+
+    Rows on usefulness have a table of their own (`stainglass.report.usefulness_table`).
+    """
+    rows = [row for row in card.rows if row.split == split and row.labels is None]
     known = {metric for *_, metrics in FAMILIES for metric in metrics}
     rest = tuple(dict.fromkeys(row.metric for row in rows if row.metric not in known))
     found = []
@@ -67,7 +70,7 @@ def _lines(card: Card, rows: list[Row], metric: str, subjects: tuple[str, ...]) 
         by_subject = {row.subject: row for row in mine if row.features == judge}
         first = next(iter(by_subject.values()))
         title = f"FD-{judge}" if metric == "fd" else words.title
-        cells = tuple(_cell(by_subject.get(name), metric) for name in subjects)
+        cells = tuple(cell_of(by_subject.get(name), metric) for name in subjects)
         reasons = {row.why for row in by_subject.values() if row.why and row.value is None}
         note = (
             reasons.pop() if len(reasons) == 1 and all(r.value is None for r in by_subject.values()) else ""
@@ -87,7 +90,8 @@ def _lines(card: Card, rows: list[Row], metric: str, subjects: tuple[str, ...]) 
     return lines
 
 
-def _cell(row: Row | None, metric: str) -> Cell:
+def cell_of(row: Row | None, metric: str) -> Cell:
+    """A row's figure; nothing where there is no row."""
     if row is None:
         return Cell("")
     behind = f"{row.on}; n = {row.n}" + (f", {row.seeds} noise seeds" if row.seeds else "")

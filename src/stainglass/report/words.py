@@ -35,6 +35,30 @@ SUBJECTS: dict[str, Words] = {
     "other_patient": Words("other patient", "Real windows of another patient."),
 }
 
+TRAINING_SETS: dict[str, Words] = {
+    "train": Words("real", "Real training windows."),
+    "augmented": Words(
+        "real, ordinary augmentation",
+        "The same windows and a flipped or turned view of each in a varied stain.",
+    ),
+    "generated": Words(
+        "painted", "Patches painted from the spots of the same windows, one each; no real one."
+    ),
+    "both": Words("real and painted", "As many pictures as with ordinary augmentation."),
+    "shuffled": Words(
+        "painted, shuffled genes", "Each label beside a patch of a distant spot: should be chance."
+    ),
+    "majority": Words("commonest class", "No classifier: every window is called the commonest class."),
+}
+"""What classifiers are trained on, in the rows on usefulness."""
+
+USEFULNESS_GAINS: dict[str, str] = {
+    "train": "real and painted, over real",
+    "augmented": "real and painted, over real with ordinary augmentation",
+    "shuffled": "painted, over painted with shuffled genes",
+}
+"""Subject of a gain → what is gained over what."""
+
 METRICS: dict[str, Words] = {
     "recovery": Words(
         "Gene recovery (r)",
@@ -135,6 +159,16 @@ METRICS: dict[str, Words] = {
         for way in ("image_to_gene", "gene_to_image")
         for k in (1, 5, 10)
     },
+    "usefulness_f1": Words(
+        "Macro-F1", "Mean over classes of the F1 of a classifier of real held-out windows."
+    ),
+    "usefulness_f1_gain": Words(
+        "Gain in macro-F1", "Over the training set named beside it, window by window."
+    ),
+    "usefulness_auroc": Words("AUROC", "Mean over classes, each against the rest; 0.5 is chance."),
+    "usefulness_auroc_gain": Words(
+        "Gain in AUROC", "Over the training set named beside it, window by window."
+    ),
 }
 
 FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
