@@ -14,7 +14,7 @@ from stainglass.analysis.labels import read_labels
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
-from stainglass.synthesis.augment import LabelledSpots
+from stainglass.synthesis.patch_plan import LabelledSpots
 
 By = Literal["markers", "compartments"]
 

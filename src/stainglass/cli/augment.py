@@ -73,13 +73,8 @@ def augment(
     from stainglass.analysis.label_spots import label_spots
     from stainglass.cli.common import provenance_of
     from stainglass.errors import StainglassError
-    from stainglass.synthesis.augment import (
-        PatchFolder,
-        paintable_sections,
-        painting_of,
-        plan_patches,
-        refuse_another_scale,
-    )
+    from stainglass.synthesis.augment import PatchFolder, painting_of, refuse_another_scale
+    from stainglass.synthesis.patch_plan import paintable_sections, plan_patches
 
     for name, value in (("--n", n), ("--repeats", repeats)):
         if value < 1:

@@ -9,7 +9,7 @@ import pytest
 
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
-from stainglass.synthesis.augment import LabelledSpots, Plan, plan_patches
+from stainglass.synthesis.patch_plan import LabelledSpots, Plan, plan_patches
 
 
 def spots(*cells: tuple[str, str, str, int]) -> LabelledSpots:
