@@ -15,6 +15,7 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split, write_split
 from stainglass.config import write_recipe
+from stainglass.evaluation.card import TRAINING_SETS, Card
 from stainglass.synthesis.augment import hash_of
 from stainglass.synthesis.stamp import read_stamp
 from verbs import bad, call
@@ -169,3 +170,22 @@ def test_a_pathologists_labels_are_taken_as_they_are(augment, cohort: Cohort, tm
     drawn = dict(zip(rows["barcode"], rows["label"]))
     assert all(drawn[row.barcode] == row.label for row in table.itertuples())
     assert table["confidence"].isna().all()
+
+
+@pytest.mark.slow
+def test_the_card_says_whether_they_help(
+    run: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The verb hands classes and patients of the cohort through; two patients of nine spots teach two classes."""
+    sets = ("usefulness=40", "windows=9", "derange_um=100", "bootstrap=50", "recovery_genes=10")
+    words = [word for one in sets for word in ("--set", f"evaluation.{one}")]
+    code, out, err = call(monkeypatch, capsys, "evaluate", run, *words)
+    assert code == 0, err
+    card = Card.read(Path(out.splitlines()[-1]))
+    rows = [row for row in card.rows if row.metric == "usefulness_f1"]
+    assert {row.subject for row in rows} == set(TRAINING_SETS), rows[0].why
+    assert {row.features for row in rows} == {"EfficientNet-Lite0"}
+    (patient,) = {cohort.patients[name] for name in cohort.split().test}
+    assert f"patient {patient}" in {row.group for row in rows}
+    (note,) = (note for note in card.notes if note.startswith("Usefulness"))
+    assert patient not in note.split("patients ")[1].split(", and as many")[0].split(", ")
