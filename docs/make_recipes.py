@@ -76,7 +76,6 @@ PLAIN = {
     "Evaluation.derange_um": "Shuffled conditions come from at least this far away, or from another section.",
     "Evaluation.bootstrap": "Resamples behind an interval.",
     "Evaluation.lpips_weights": "File with LPIPS weights; without it these rows are undefined, and say so.",
-    "Evaluation.inception_weights": "File with the 2015 Inception weights; without it no row is called FID.",
     "Evaluation.notes": "Sentences a reader of the card must know.",
 }
 """What keys without a docstring mean; one that gains a docstring must leave this table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ from stainglass.training.stages import train_generator
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_torch_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Weights that lie on this machine by chance judge in no test."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("torch")
+        patch.setenv("TORCH_HOME", str(folder))
+        yield folder / "hub" / "checkpoints"
 
 
 @pytest.fixture(scope="session")

@@ -287,6 +287,10 @@ class Evaluation(_Strict):
     bootstrap: int = Field(200, ge=50)
     lpips_weights: str | None = None
     inception_weights: str | None = None
+    """The 2015 Inception weights: a file, a folder, or ``https://…#sha256=…``. By default torch's cache is looked
+    into; without them no row is called FID. See docs/fid.md."""
+    inception_torchscript: bool = False
+    """Whether these weights may be TorchScript; it runs code of its own."""
     notes: tuple[str, ...] = ()
 
 

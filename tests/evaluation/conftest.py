@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "fetch"))  # the local web server
 
 from evaluation_toy import SETTINGS, BlindPainter, FaithfulPainter, toy_tissue
 

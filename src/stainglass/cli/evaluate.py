@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,15 @@ def evaluate(
     run: Path,
     *,
     cohort: Annotated[Path | None, Parameter(help="The cohort; by default the run's own.")] = None,
+    features: Annotated[
+        tuple[Literal["efficientnet", "lpips", "inception"], ...],
+        Parameter(
+            help="The networks that judge, the leading one first; may be given several times. By default all judge "
+            "whose weights are here. FID needs inception: see docs/fid.md.",
+            negative="",
+            consume_multiple=False,
+        ),
+    ] = (),
     sets: Sets = (),
     dry_run: DryRun = False,
 ) -> None:
@@ -22,6 +31,7 @@ def evaluate(
     For instance::
 
         stainglass evaluate runs/her2st --set evaluation.windows=64
+        stainglass evaluate runs/her2st --features inception
 
     Parameters
     ----------
@@ -42,6 +52,7 @@ def evaluate(
 
         tell_evaluate(load_recipe(run / "recipe.yaml", sets=sets), run)
         return
-    judge_run(run, Cohort.open(cohort or run / "cohort"), load_recipe(run / "recipe.yaml", sets=sets))
+    recipe = load_recipe(run / "recipe.yaml", sets=sets)
+    judge_run(run, Cohort.open(cohort or run / "cohort"), recipe, features)
     say_next(f"stainglass report {run}")
     print_result(run / "evaluation" / "card.json")

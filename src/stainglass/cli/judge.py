@@ -14,7 +14,7 @@ from stainglass.analysis.programmes import ProgrammeScorer
 from stainglass.cohort.blocks import Blocks
 from stainglass.errors import StainglassError
 from stainglass.evaluation.evaluate import evaluate
-from stainglass.evaluation.settings import EvaluationSettings
+from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
 from stainglass.models.pipeline import Facts, SamplerSettings
@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 TRAIN_WINDOWS = 2000
 
 
-def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
-    """Evaluate ``run/generator`` on the part of the split that the recipe names; write ``run/evaluation``."""
+def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str] = ()) -> Card:
+    """Evaluate ``run/generator`` on the part of the split that the recipe names; write ``run/evaluation``.
+
+    Parameters
+    ----------
+    features
+        Judges by the short names of `JUDGES`; each must be able to judge. By default all judge whose weights are here.
+    """
     generator = Generator.from_pretrained(run / "generator")
     split = cohort.split(recipe.split.name)
     judged = recipe.evaluation.part
@@ -61,6 +67,9 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe) -> Card:
     settings = _settings(
         cohort, recipe, judged, None if clip is None or clip.facts is None else clip.facts.tower
     )
+    if features:
+        asked = tuple(JUDGES[name] for name in dict.fromkeys(features))
+        settings = replace(settings, judges=asked, judges_required=True)
     return evaluate(held_out, train, other, painter, settings, run / "evaluation", clip)
 
 
@@ -170,7 +179,8 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) ->
         n=evaluation.windows,
         seeds=evaluation.noise_seeds,
         lpips_weights=Path(evaluation.lpips_weights) if evaluation.lpips_weights else None,
-        inception_weights=Path(evaluation.inception_weights) if evaluation.inception_weights else None,
+        inception_weights=evaluation.inception_weights or None,
+        inception_torchscript=evaluation.inception_torchscript,
         derange_um=evaluation.derange_um,
         bootstrap=evaluation.bootstrap,
         recovery_genes=evaluation.recovery_genes,

@@ -41,7 +41,7 @@ METRICS = (
         for kind in ("", "_share", "_gain")
     ),
     *("ssim", "ssim_gain", "lpips", "lpips_gain", "cosine", "cosine_gain"),
-    *("kid", "fd", "fid", "precision", "recall", "density", "coverage"),
+    *("kid", "fd", "fd_infinity", "fid", "fid_infinity", "precision", "recall", "density", "coverage"),
     *("nuclei_density", "nuclei_density_gain", "nuclei_area", "nuclei_area_gain"),
     *("optical_density", "optical_density_gain", "nuclei_density_ratio", "nearest_train", "copy_rate"),
     *(f"clip_{partner}{kind}" for partner in ("gene", "real") for kind in ("", "_mismatched", "_gap")),
@@ -57,7 +57,8 @@ class Row(BaseModel):
     Attributes
     ----------
     metric
-        ``kid``, ``fd``, ``fid``, ``precision``, ``recall``, ``density``, ``coverage``, ``ssim``, ``lpips``,
+        ``kid``, ``fd``, ``fid`` (both also ``_infinity``: extrapolated to infinite N),
+        ``precision``, ``recall``, ``density``, ``coverage``, ``ssim``, ``lpips``,
         ``cosine``, ``recovery``, ``recovery_share``, ``cell_types``, ``hypoxia``, ``immune``, ``stroma``,
         ``nuclei_density``, ``nuclei_area``,
         ``optical_density``, ``nuclei_density_ratio``, ``nearest_train``, ``copy_rate``; with ``_gain`` behind
@@ -109,13 +110,21 @@ class Row(BaseModel):
 
 
 class JudgeRecord(BaseModel):
-    """A network that judges, or why it could not."""
+    """A network that judges, or why it could not.
+
+    Attributes
+    ----------
+    sees, weights
+        Of the 2015 Inception network: how pictures come to its size, and the file of its weights with its hash.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     took_part_in_training: bool
     why_absent: str | None = None
+    sees: str | None = None
+    weights: str | None = None
 
 
 class Answer(BaseModel):

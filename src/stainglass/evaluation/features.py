@@ -6,7 +6,6 @@ to please a network pleases it.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,20 @@ from torch import Tensor
 
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import JudgeRecord
-from stainglass.evaluation.inception import Inception2015Network
+from stainglass.evaluation.inception import RESIZE, resized, scaled
+from stainglass.evaluation.inception_weights import (
+    REMEDY,
+    Found,
+    find_weights,
+    load_network,
+    told_weights,
+)
 from stainglass.evaluation.lpips import AlexTrunk
-from stainglass.evaluation.settings import EvaluationSettings, Judge
+from stainglass.evaluation.settings import JUDGES, EvaluationSettings, Judge
 from stainglass.models.features import EfficientNetLite0, in_batches
 from stainglass.progress import Advance
 
-INCEPTION = "Inception-2015"
+INCEPTION = JUDGES["inception"]
 """The only judge whose Fréchet distance is called FID."""
 
 
@@ -52,44 +58,31 @@ class LpipsAlexTrunk:
 
 
 class Inception2015:
-    """The network FID is defined with; 2,048 pooled features.
+    """The network FID is defined with; 2,048 pooled features of pictures resized as Pillow does.
 
     Parameters
     ----------
     weights_path
-        The published ``pt_inception-2015-12-05`` state dict.
+        The published ``pt_inception-2015-12-05`` state dict, or the network as TorchScript.
+    torchscript
+        Whether TorchScript, a program, may be run.
     """
 
     name = INCEPTION
 
-    def __init__(self, weights_path: Path, batch: int = 16) -> None:
+    def __init__(self, weights_path: Path, batch: int = 16, torchscript: bool = False) -> None:
         self.batch = batch
-        self.network = Inception2015Network()
-        try:
-            state = torch.load(weights_path, map_location="cpu", weights_only=True)
-            found = self.network.load_state_dict(state, strict=False)
-        except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
-            raise StainglassError(
-                weights_path,
-                f"not the weights of the 2015 Inception network ({reason})",
-                "Give the published pt_inception-2015-12-05 state dict",
-            ) from None
-        # Old exports lack the counters of batch norm, which inference never reads.
-        lacking = [key for key in found.missing_keys if not key.endswith("num_batches_tracked")]
-        if lacking or found.unexpected_keys:
-            raise StainglassError(
-                weights_path,
-                f"lacks {lacking[:3]} or holds foreign {found.unexpected_keys[:3]}",
-                "Give the published pt_inception-2015-12-05 state dict",
-            )
-        self.network.eval().requires_grad_(False)
+        self.network = load_network(weights_path, torchscript=torchscript)
+        self.weights = told_weights(weights_path)
 
     def features(
         self, pixels: UInt8[np.ndarray, "n h w 3"], advance: Advance | None = None
     ) -> Float32[np.ndarray, "n 2048"]:
         """Pooled features behind the last block."""
-        return in_batches(pixels, self.network, self.batch, advance)
+        return in_batches(pixels, self._look, self.batch, advance)
+
+    def _look(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
+        return self.network(scaled(resized(rgb)))
 
 
 def build_judges(settings: EvaluationSettings) -> tuple[tuple[Judge, ...], tuple[JudgeRecord, ...]]:
@@ -98,17 +91,29 @@ def build_judges(settings: EvaluationSettings) -> tuple[tuple[Judge, ...], tuple
     Raises
     ------
     StainglassError
-        When a name is unknown, or nobody is left to judge.
+        When a name is unknown or taken in vain, nobody is left to judge, or one that was required cannot.
     """
     judges: list[Judge] = []
     records: list[JudgeRecord] = []
     for asked in settings.judges:
         name = asked if isinstance(asked, str) else asked.name
+        if name == INCEPTION and not isinstance(asked, str | Inception2015):
+            raise StainglassError(
+                "evaluation settings",
+                f"another network calls itself {INCEPTION}, and its distance would be called FID",
+                "Give it a name of its own",
+            )
         trained_on = name in settings.took_part_in_training
-        why = "took part in training, so it may not judge" if trained_on else _why_absent(name, settings)
-        records.append(JudgeRecord(name=name, took_part_in_training=trained_on, why_absent=why))
+        found = Found() if trained_on or not isinstance(asked, str) else _weights(name, settings)
+        why = "took part in training, so it may not judge" if trained_on else found.why
+        if why is not None and settings.judges_required:
+            remedy = REMEDIES.get(name, "") if not trained_on else ""
+            raise StainglassError(f"judge {name}", why, remedy or "Ask for other features")
+        judge = None
         if why is None:
-            judges.append(_load(asked, settings) if isinstance(asked, str) else asked)
+            judge = _load(name, found.path, settings) if isinstance(asked, str) else asked
+            judges.append(judge)
+        records.append(_record(name, trained_on, why, judge))
     if not judges:
         raise StainglassError(
             "evaluation settings",
@@ -118,29 +123,41 @@ def build_judges(settings: EvaluationSettings) -> tuple[tuple[Judge, ...], tuple
     return tuple(judges), tuple(records)
 
 
-def _weights(name: str, settings: EvaluationSettings) -> Path | None:
-    return {LpipsAlexTrunk.name: settings.lpips_weights, INCEPTION: settings.inception_weights}.get(name)
+REMEDIES = {
+    JUDGES["inception"]: REMEDY,
+    JUDGES["lpips"]: "Set evaluation.lpips_weights to the file with LPIPS weights",
+}
 
 
-def _why_absent(name: str, settings: EvaluationSettings) -> str | None:
-    if name not in (LpipsAlexTrunk.name, INCEPTION):
-        return None
-    path = _weights(name, settings)
+def _record(name: str, trained_on: bool, why: str | None, judge: Judge | None) -> JudgeRecord:
+    of_fid = judge if isinstance(judge, Inception2015) else None
+    return JudgeRecord(
+        name=name,
+        took_part_in_training=trained_on,
+        why_absent=why,
+        sees=None if of_fid is None else RESIZE,
+        weights=None if of_fid is None else of_fid.weights,
+    )
+
+
+def _weights(name: str, settings: EvaluationSettings) -> Found:
+    if name == INCEPTION:
+        return find_weights(settings.inception_weights, torchscript=settings.inception_torchscript)
+    if name != LpipsAlexTrunk.name:
+        return Found()
+    path = settings.lpips_weights
     if path is None:
-        return "no weights were given"
-    return None if path.is_file() else f"its weights are not at {path.name}"
+        return Found(why="no weights were given")
+    return Found(path) if path.is_file() else Found(why=f"its weights are not at {path.name}")
 
 
-def _load(name: str, settings: EvaluationSettings) -> Judge:
-    path = _weights(name, settings)
+def _load(name: str, path: Path | None, settings: EvaluationSettings) -> Judge:
     if name == EfficientNetLite0.name:
         return EfficientNetLite0()
     if name == LpipsAlexTrunk.name and path is not None:
         return LpipsAlexTrunk(path)
     if name == INCEPTION and path is not None:
-        return Inception2015(path)
+        return Inception2015(path, torchscript=settings.inception_torchscript)
     raise StainglassError(
-        "evaluation settings",
-        f"no judge is called {name!r}",
-        f"Choose of {EfficientNetLite0.name}, {LpipsAlexTrunk.name}, {INCEPTION}",
+        "evaluation settings", f"no judge is called {name!r}", f"Choose of {', '.join(JUDGES.values())}"
     )

@@ -1,8 +1,14 @@
-"""The Inception network of 2015 with which FID is defined, as published for PyTorch.
+"""The Inception network of 2015 with which FID is defined, as published for PyTorch, and what it is shown.
 
 Szegedy et al. 2015 as exported by TensorFlow (`pt_inception-2015-12-05`, 1,008 classes). It differs from the
-network in today's libraries in three ways that move every FID: average pooling in the branches does not count
-the padding, the last block pools by maximum, and pictures are resized to 299 px without antialiasing.
+network in today's libraries in two ways that move every FID: average pooling in the branches does not count
+the padding, and the last block pools by maximum. `tests/evaluation/test_inception.py` compares it block by block with
+torch-fidelity's.
+
+A third thing moves every FID: how a picture comes to 299 px. The network was exported with TensorFlow's bilinear resize,
+which aliases when it shrinks. `resized` does as Pillow does instead (bicubic, antialiased, in floats, neither rounded nor
+clipped): the convention of clean-fid (Parmar et al. 2022), which most papers since then state. A FID computed the old way
+is another number; the card names the way with every FID.
 """
 
 from __future__ import annotations
@@ -16,6 +22,22 @@ from torch.nn import functional as F
 
 CLASSES = 1008
 SIDE_PX = 299
+RESIZE = "299 px, bicubic, antialiased"
+"""How pictures come to the network's size, for the card."""
+
+
+def resized(rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 299 299"]:
+    """Pictures at the network's size, on the scale they came on; bicubic may overshoot it a little.
+
+    Torch's antialiased bicubic is Pillow's: cubic of a = −½, widened by the factor of shrinking.
+    """
+    size = (SIDE_PX, SIDE_PX)
+    return F.interpolate(rgb, size, mode="bicubic", align_corners=False, antialias=True)
+
+
+def scaled(rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Pictures of 0…1 as the network was trained on them: (x − 128) / 128 of 0…255, as in TensorFlow's graph."""
+    return (rgb * 255 - 128) / 128
 
 
 class ConvBnRelu(nn.Module):
@@ -171,9 +193,8 @@ class Inception2015Network(nn.Module):
         self.Mixed_7b, self.Mixed_7c = Block8(1280, False), Block8(2048, True)
         self.fc = nn.Linear(2048, CLASSES)
 
-    def forward(self, rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 2048"]:
-        """Pooled features of pictures in 0…1."""
-        x = F.interpolate(rgb, size=(SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False) * 2 - 1
+    def forward(self, x: Float[Tensor, "n 3 299 299"]) -> Float[Tensor, "n 2048"]:
+        """Pooled features of pictures that were `resized` and `scaled`."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = F.max_pool2d(x, 3, stride=2)
         x = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)), 3, stride=2)

@@ -11,6 +11,9 @@ from jaxtyping import Float32, UInt8
 
 from stainglass.progress import Advance
 
+JUDGES = {"efficientnet": "EfficientNet-Lite0", "lpips": "LPIPS-AlexNet", "inception": "Inception-2015"}
+"""Names of the judges as a user asks for them, and as the card names them; all judge unless some are asked for."""
+
 
 class Judge(Protocol):
     """A network (or any function) that turns pictures into features; it never learns here."""
@@ -45,12 +48,19 @@ class EvaluationSettings:
         Noise seeds; each is painted under every condition.
     judges
         Names known to `stainglass.evaluation.features.build_judges`, or judges themselves. The first leads.
+    judges_required
+        Whether a judge that cannot judge is an error; else a row says why it is silent.
     took_part_in_training
         Names of networks the generator was trained on; they never judge.
     tells_images
         Whether the generator may be told CLIP embeddings of pictures.
-    lpips_weights, inception_weights
-        Files with weights; None or absent leaves their rows undefined, with the reason.
+    lpips_weights
+        File with weights; None or absent leaves its rows undefined, with the reason.
+    inception_weights
+        File, folder or ``https://…#sha256=…``; None looks into torch's cache. See
+        `stainglass.evaluation.inception_weights.find_weights`.
+    inception_torchscript
+        Whether these weights may be TorchScript, a program that is run.
     derange_um
         Shuffled conditions come from windows at least this far away, or from another section.
     block_um
@@ -76,11 +86,13 @@ class EvaluationSettings:
     trained_on: str = "not stated"
     n: int = 200
     seeds: tuple[int, ...] = (0, 1, 2)
-    judges: tuple[str | Judge, ...] = ("EfficientNet-Lite0", "LPIPS-AlexNet", "Inception-2015")
+    judges: tuple[str | Judge, ...] = tuple(JUDGES.values())
+    judges_required: bool = False
     took_part_in_training: tuple[str, ...] = ()
     tells_images: bool = False
     lpips_weights: Path | None = None
-    inception_weights: Path | None = None
+    inception_weights: Path | str | None = None
+    inception_torchscript: bool = False
     derange_um: float = 1000.0
     block_um: float = 1000.0
     bootstrap: int = 200

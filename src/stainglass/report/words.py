@@ -117,8 +117,14 @@ METRICS: dict[str, Words] = {
     ),
     "cosine_gain": Words("Gain in cosine", "Generated over the control in this column."),
     "kid": Words("KID", "Distance between the two collections of windows; fair at small numbers."),
-    "fid": Words("FID", "Distance between the two collections in the eyes of the 2015 Inception network."),
+    "fid": Words(
+        "FID",
+        "Distance between the two collections in the eyes of the 2015 Inception network; too large when windows are few, "
+        "and comparable only at the same N and the same resize.",
+    ),
+    "fid_infinity": Words("FID∞", "FID extrapolated to infinitely many windows, which takes its bias away."),
     "fd": Words("FD", "Fréchet distance between the two collections; too large when windows are few."),
+    "fd_infinity": Words("FD∞", "Extrapolated to infinitely many windows, which takes its bias away."),
     "precision": Words("Precision", "Share of pictures that could be real tissue."),
     "recall": Words("Recall", "Share of real tissue the pictures could show."),
     "density": Words(
@@ -206,7 +212,10 @@ FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "Does it look like this tissue at all?",
         "All pictures together beside all real windows together.",
-        ("kid", "fid", "fd", "precision", "recall", "density", "coverage", "nuclei_density_ratio"),
+        (
+            *("kid", "fid", "fid_infinity", "fd", "fd_infinity"),
+            *("precision", "recall", "density", "coverage", "nuclei_density_ratio"),
+        ),
     ),
     (
         "Do pictures and genes meet in CLIP's space?",
