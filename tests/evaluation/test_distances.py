@@ -7,6 +7,8 @@ from stainglass.evaluation.distances import (
     Neighbourhoods,
     euclidean,
     frechet_distance,
+    frechet_infinity,
+    infinity_needs,
     kernel_distance,
 )
 
@@ -31,6 +33,25 @@ def test_frechet_equals_the_matrix_square_root_on_both_paths(n):
     expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s + t - 2 * sqrtm((s + eps) @ (t + eps)).real)
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-3)
     assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x))
+
+
+def test_frechet_at_infinity_is_the_distance_of_the_distributions():
+    """Gaussians with the long spectrum of features: the distance is biased, its extrapolation is not."""
+    d, rng = 64, np.random.default_rng(7)
+    variance, wider, shift = 10 / np.arange(1, d + 1), 1 + 0.2 * rng.random(d), 0.3
+    mean = shift * np.sqrt(variance) * rng.normal(size=d)
+    truth = (mean**2).sum() + (variance * (1 - np.sqrt(wider)) ** 2).sum()
+    n = infinity_needs(d)
+    plain, endless = [], []
+    for _ in range(12):
+        x = rng.normal(size=(n, d)) * np.sqrt(variance)
+        y = rng.normal(size=(n, d)) * np.sqrt(variance * wider) + mean
+        plain.append(frechet_distance(x, y))
+        endless.append(frechet_infinity(x, y, rng))
+    assert np.mean(plain) > 1.5 * truth
+    assert np.mean(endless) == pytest.approx(truth, rel=0.15)
+    with pytest.raises(ValueError, match=f"needs {n} windows"):
+        frechet_infinity(x[1:], y, rng)
 
 
 def test_kernel_distance_equals_brute_force():

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from numpy.typing import NDArray
 
 from stainglass.analysis.nuclei import NucleusReader
+from stainglass.evaluation.clouds import BLOCK, DENSE, on_disk, slices
 from stainglass.evaluation.lpips import Lpips
 from stainglass.evaluation.memorisation import nearest_training
 from stainglass.evaluation.pairs import cosine, lpips, ssim
@@ -138,6 +139,12 @@ class Measurer:
 def judge_features(
     judges: tuple[Judge, ...], pixels: UInt8[np.ndarray, "n h w 3"], title: str
 ) -> dict[str, Float32[np.ndarray, "n d"]]:
-    """Features of pictures for each judge, behind one progress bar."""
-    with progress_bar(f"judging {title}", total=len(pixels) * len(judges)) as advance:
-        return {judge.name: judge.features(pixels, advance) for judge in judges}
+    """Features of pictures for each judge, behind one progress bar; those of many pictures lie on disk."""
+    n = len(pixels)
+    with progress_bar(f"judging {title}", total=n * len(judges)) as advance:
+        if n <= DENSE:
+            return {judge.name: judge.features(pixels, advance) for judge in judges}
+        return {
+            judge.name: on_disk((judge.features(pixels[at], advance) for at in slices(n, BLOCK)), n)
+            for judge in judges
+        }

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stainglass.analysis.nuclei import LOOKS
 from stainglass.analysis.recovery import grouped_correlation
+from stainglass.evaluation.blocks import Halves, compare
 from stainglass.evaluation.card import SUBJECTS, Better, Row
-from stainglass.evaluation.distances import NEIGHBOURS, Kernels, Neighbourhoods, frechet_distance
+from stainglass.evaluation.clouds import DENSE, Cloud
+from stainglass.evaluation.distances import (
+    INFINITY_SUBSETS,
+    NEIGHBOURS,
+    Kernels,
+    Neighbourhoods,
+    frechet_distance,
+    frechet_infinity,
+    infinity_needs,
+)
 from stainglass.evaluation.features import INCEPTION
+from stainglass.evaluation.inception import RESIZE
 from stainglass.evaluation.measure import Measured, PairKey, Subject
 from stainglass.evaluation.memorisation import copy_threshold
 from stainglass.evaluation.resampling import HALVES_LABEL, Estimate, codes
@@ -21,6 +33,8 @@ SMALL_N = 2000
 FLOOR_SPLITS = 20
 CONTROLS = ("shuffled", "bulk", "unconditional", "retrieval")
 """Subjects the generator's paired advantage is computed over."""
+
+SHARES = ("precision", "recall", "density", "coverage")
 
 PARTNER = "beside the real window of the same place"
 
@@ -124,78 +138,120 @@ def _frechet_name(judge: str) -> str:
     return "fid" if judge == INCEPTION else "fd"
 
 
+def _seen(judge: str) -> str:
+    """How pictures come to the network, where the field's figures differ by it."""
+    return f" ({RESIZE})" if judge == INCEPTION else ""
+
+
 def _cloud_rows(stage: Stage, subject: Subject, judge: str) -> list[Row]:
-    on = f"{subject.on}, against the real windows"
-    directions: dict[str, Better] = {"kid": "lower", _frechet_name(judge): "lower"}
-    directions |= dict.fromkeys(("precision", "recall", "density", "coverage"), "higher")
-    found: Mapping[str, Estimate | float | None] = dict.fromkeys(directions)
+    on = f"{subject.on}, against the real windows{_seen(judge)}"
+    found: Mapping[str, Estimate | float | None] = dict.fromkeys(("kid", _frechet_name(judge), *SHARES))
     if subject.sets:
         found = _cloud_estimates(stage, subject, judge)
-    biased = f"no interval, and biased upwards at N = {len(stage.real)}: read the kernel distance first"
+    reasons = _reasons(stage, judge) if subject.sets else {}
     return [
         row(
             stage,
             subject.name,
             metric,
-            better,
-            found[metric],
+            _better(metric),
+            value,
             features=judge,
             on=on,
-            why=biased if metric in ("fd", "fid") and subject.sets and len(stage.real) < SMALL_N else None,
+            why=reasons.get(metric),
         )
-        for metric, better in directions.items()
+        for metric, value in found.items()
     ]
+
+
+def _better(metric: str) -> Better:
+    return "higher" if metric in SHARES else "lower"
+
+
+def _reasons(stage: Stage, judge: str) -> dict[str, str]:
+    """What has to be known of figures that are defined: their bias, or why they have no interval."""
+    n, name = len(stage.real), _frechet_name(judge)
+    enough = infinity_needs(stage.pool[judge].shape[1])
+    bias = f"no interval, and biased upwards at N = {n}: read the kernel distance first"
+    found = {f"{name}_infinity": f"no interval; a line through {INFINITY_SUBSETS} subsets, down to half of N"}
+    if n < SMALL_N or n < enough:
+        found[name] = f"{bias}; {name.upper()}∞ needs {enough} windows"
+    if n > DENSE:
+        found |= dict.fromkeys(
+            SHARES, f"no interval beyond N = {DENSE}: halves would need balls of their own"
+        )
+    return found
 
 
 def _cloud_estimates(stage: Stage, subject: Subject, judge: str) -> dict[str, Estimate | float | None]:
     """Figures averaged over noise seeds; intervals from halves shared by both sides where they are paired."""
     real = stage.pool[judge][: len(stage.real)]
     clouds = [measured.features[judge] for measured in subject.sets]
+    halves = tuple(zip(stage.resampling.halves, subject.resampling.halves, strict=True))
+    compared = _dense if len(real) <= DENSE else _blockwise
+    found = compared(real, clouds, halves)
+    name = _frechet_name(judge)
+    frechet = {name: float(np.mean([frechet_distance(cloud, real) for cloud in clouds]))}
+    if len(real) >= infinity_needs(real.shape[1]):
+        rng = np.random.default_rng(len(real))
+        frechet[f"{name}_infinity"] = float(np.mean([frechet_infinity(cloud, real, rng) for cloud in clouds]))
+    return {"kid": found["kid"], **frechet, **found}
+
+
+def _halved(each: Sequence[float], draws: Sequence[np.ndarray]) -> Estimate:
+    """The mean over noise seeds, the figure under each, and the mean under each pair of halves."""
+    estimate = Estimate.of(float(np.mean(each)), np.mean(draws, axis=0), HALVES_LABEL)
+    return replace(estimate, by_seed=tuple(each))
+
+
+def _dense(
+    real: NDArray[np.floating], clouds: Sequence[NDArray[np.floating]], halves: Halves
+) -> dict[str, Estimate | float | None]:
+    """By whole matrices, which hold every half too."""
     kernels = [Kernels.of(cloud, real) for cloud in clouds]
-    pairs = list(zip(subject.resampling.halves, stage.resampling.halves, strict=True))
-
-    def halved(whole: float, function: Callable[[int], float]) -> Estimate:
-        return Estimate.of(whole, np.array([function(b) for b in range(len(pairs))]), HALVES_LABEL).centred()
-
-    each = tuple(float(k.distance()) for k in kernels)
-    kid = halved(
-        float(np.mean(each)),
-        lambda b: float(np.mean([k.distance(*pairs[b]) for k in kernels])),
-    )
-    kid = replace(kid, by_seed=each)
-    frechet = float(np.mean([frechet_distance(cloud, real) for cloud in clouds]))
-    found: dict[str, Estimate | float | None] = {"kid": kid, _frechet_name(judge): frechet}
-    names = ("precision", "recall", "density", "coverage")
+    draws = [np.array([kernel.distance(j, i) for i, j in halves]) for kernel in kernels]
+    kid = _halved([kernel.distance() for kernel in kernels], draws).centred()
     if len(real) // 2 <= NEIGHBOURS:
-        return found | dict.fromkeys(names)
+        return {"kid": kid} | dict.fromkeys(SHARES)
     around = [Neighbourhoods.of(real, cloud) for cloud in clouds]
     whole = [hood.overlap() for hood in around]
-    halves = [[hood.overlap(j, i) for hood in around] for i, j in pairs]
-    for name in names:
-        value = float(np.mean([getattr(overlap, name) for overlap in whole]))
-        draws = np.array([np.mean([getattr(overlap, name) for overlap in half]) for half in halves])
-        found[name] = Estimate.of(value, draws, HALVES_LABEL).centred(0, np.inf if name == "density" else 1)
+    halved = [[hood.overlap(i, j) for i, j in halves] for hood in around]
+    found: dict[str, Estimate | float | None] = {"kid": kid}
+    for name in SHARES:
+        values = [np.array([getattr(overlap, name) for overlap in overlaps]) for overlaps in halved]
+        estimate = _halved([getattr(overlap, name) for overlap in whole], values)
+        found[name] = replace(estimate, by_seed=()).centred(0, np.inf if name == "density" else 1)
     return found
+
+
+def _blockwise(
+    real: NDArray[np.floating], clouds: Sequence[NDArray[np.floating]], halves: Halves
+) -> dict[str, Estimate | float | None]:
+    """By pairs of blocks, which bound memory; only the kernel distance has halves there."""
+    found = [compare(Cloud(real), Cloud(cloud), halves) for cloud in clouds]
+    kid = _halved([one.kid for one in found], [one.kid_of_halves for one in found]).centred()
+    shares = {name: float(np.mean([getattr(one.overlap, name) for one in found])) for name in SHARES}
+    return {"kid": kid, **shares}
 
 
 def _floor_rows(stage: Stage, judge: str) -> list[Row]:
     """Real against real: random halves of the pool, many times."""
-    pool = stage.pool[judge].astype(np.float64)
+    pool, name = stage.pool[judge], _frechet_name(judge)
     half = min(len(stage.real), len(pool) // 2)
     rng = np.random.default_rng(len(pool))
     splits = [np.split(rng.permutation(len(pool))[: 2 * half], 2) for _ in range(FLOOR_SPLITS)]
-    kernels, hood = Kernels.of(pool, pool), Neighbourhoods.of(pool, pool)
-    # The third matrix of `Kernels.of(pool, pool)` is the pool's own too: halves index both sides of it.
-    draws = {"kid": [kernels.distance(i, j) for i, j in splits]}
-    draws[_frechet_name(judge)] = [frechet_distance(pool[i], pool[j]) for i, j in splits]
-    if half > NEIGHBOURS:
-        overlaps = [hood.overlap(i, j) for i, j in splits]
-        for name in ("precision", "recall", "density", "coverage"):
-            draws[name] = [getattr(overlap, name) for overlap in overlaps]
-    equal = half == len(stage.real)
+    sides = [(Cloud(pool, np.sort(i)), Cloud(pool, np.sort(j))) for i, j in splits]
+    draws = _dense_floor(pool, splits, half) if half <= DENSE else _blockwise_floor(sides)
+    draws[name] = [frechet_distance(i, j) for i, j in sides]
+    found: dict[str, Estimate | float] = {
+        metric: Estimate.of(float(np.mean(values)), np.array(values), f"{FLOOR_SPLITS} random halves")
+        for metric, values in draws.items()
+    }
+    if half >= infinity_needs(pool.shape[1]):
+        found[f"{name}_infinity"] = frechet_infinity(*sides[0], rng)
     why = (
         None
-        if equal
+        if half == len(stage.real)
         else f"halves of {half}: a Fréchet distance is larger at half the N, a kernel distance is not"
     )
     return [
@@ -203,15 +259,36 @@ def _floor_rows(stage: Stage, judge: str) -> list[Row]:
             stage,
             "floor",
             metric,
-            "lower" if metric in ("kid", "fd", "fid") else "higher",
-            Estimate.of(float(np.mean(found)), np.array(found), f"{FLOOR_SPLITS} random halves"),
+            _better(metric),
+            found[metric],
             features=judge,
-            on=f"real against real: random halves of {half} windows each",
+            on=f"real against real: random halves of {half} windows each{_seen(judge)}",
             why=why,
             n=half,
         )
-        for metric, found in draws.items()
+        for metric in ("kid", name, f"{name}_infinity", *SHARES)
+        if metric in found
     ]
+
+
+def _dense_floor(
+    pool: NDArray[np.floating], splits: Sequence[Sequence[NDArray[np.int64]]], half: int
+) -> dict[str, list[float]]:
+    """Figures of every split, by whole matrices of the pool."""
+    kernels, hood = Kernels.of(pool, pool), Neighbourhoods.of(pool, pool)
+    # The third matrix of `Kernels.of(pool, pool)` is the pool's own too: halves index both sides of it.
+    draws = {"kid": [kernels.distance(i, j) for i, j in splits]}
+    if half > NEIGHBOURS:
+        overlaps = [hood.overlap(i, j) for i, j in splits]
+        draws |= {name: [getattr(overlap, name) for overlap in overlaps] for name in SHARES}
+    return draws
+
+
+def _blockwise_floor(sides: Sequence[tuple[Cloud, Cloud]]) -> dict[str, list[float]]:
+    """Figures of every split, by pairs of blocks."""
+    found = [compare(i, j) for i, j in sides]
+    shares = {name: [getattr(one.overlap, name) for one in found] for name in SHARES}
+    return {"kid": [one.kid for one in found], **shares}
 
 
 def look_rows(stage: Stage) -> list[Row]:

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from stainglass.errors import StainglassError
+from stainglass.evaluation.clouds import joined
 from stainglass.evaluation.measure import Features, Measured, Measurer, Subject
 from stainglass.evaluation.pictures import Pictures
 from stainglass.evaluation.resampling import Resampling, derange_as_far_as_possible
@@ -96,7 +97,7 @@ def set_stage(
     resampling = _resampling(real, settings, rng)
     features = measurer.features(real.pixels, f"real {split}")
     more = measurer.features(whole.pixels[spare], f"spare real {split}") if len(spare) >= n else None
-    pool = features if more is None else {k: np.concatenate([features[k], more[k]]) for k in features}
+    pool = features if more is None else {k: joined(features[k], more[k]) for k in features}
 
     deranged, distance = _derangements(real, settings, rng)
     plans = painted_plans(real, whole, painter, deranged, distance)
