@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import prepare, sampling, stain, windows
+from benchmarks import distances, prepare, sampling, stain, windows
 from benchmarks.common import arguments, missed
 from stainglass.files import write_json
 
@@ -22,6 +22,7 @@ def main() -> int:
         windows.main(seed),
         sampling.main(seed),
         stain.main(seed),
+        distances.main(seed),
         prepare.main(seed + ([] if options.data is None else ["--data", options.data])),
     ]
     if options.out is not None:

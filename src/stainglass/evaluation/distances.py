@@ -27,9 +27,9 @@ CLOSED = 1 + 1e-6
 otherwise rounding would decide wherever a picture stands in both clouds."""
 
 INFINITY_ROWS_A_FEATURE = 4
-"""Rows a feature from which `frechet_infinity` is given. Its smallest subsets then have two rows a feature; measured on
-Gaussians of known distance, it is off by a few percent there, and by several times the distance where a subset has fewer
-rows than features (docs/fid.md)."""
+"""Rows a feature from which `frechet_infinity` is given, so that the smallest subset still has two. On Gaussians of known
+distance the answer is off by a few percent there, and by most of its value where rows are no more than features
+(`python -m benchmarks.distances`)."""
 
 INFINITY_SUBSETS = 5
 
