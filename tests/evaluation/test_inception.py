@@ -147,3 +147,16 @@ def test_the_resize_is_antialiased():
 
 def test_scale_is_that_of_tensorflows_graph():
     assert scaled(torch.tensor([0.0, 128 / 255, 1.0])) == pytest.approx(torch.tensor([-1.0, 0.0, 127 / 128]))
+
+
+def test_what_the_resize_throws_out_of_range_is_clipped_as_by_clean_fid():
+    """Black on white overshoots by tens of grey levels; the network never sees them (`resize.py` of clean-fid clips)."""
+    pixels = (
+        np.where(np.indices((256, 256)).sum(0)[..., None] // 16 % 2, 255, 0).repeat(3, -1).astype(np.uint8)
+    )
+    channels = [Image.fromarray(pixels[..., c].astype(np.float32)) for c in range(3)]
+    thrown = np.stack([np.asarray(c.resize((299, 299), Image.Resampling.BICUBIC)) for c in channels])
+    assert thrown.min() < -10
+    assert thrown.max() > 265
+    seen = scaled(resized(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255))[0].numpy()
+    assert np.abs(seen * 128 + 128 - thrown.clip(0, 255)).max() < 0.01

@@ -6,9 +6,9 @@ the padding, and the last block pools by maximum. `tests/evaluation/test_incepti
 torch-fidelity's.
 
 A third thing moves every FID: how a picture comes to 299 px. The network was exported with TensorFlow's bilinear resize,
-which aliases when it shrinks. `resized` does as Pillow does instead (bicubic, antialiased, in floats, neither rounded nor
-clipped): the convention of clean-fid (Parmar et al. 2022), which most papers since then state. A FID computed the old way
-is another number; the card names the way with every FID.
+which aliases when it shrinks. `resized` does as Pillow does instead (bicubic, antialiased, in floats, not rounded) and
+`scaled` clips what overshoots: the convention of clean-fid (Parmar et al. 2022), which most papers since then state. A FID
+computed the old way is another number; the card names the way with every FID.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ def resized(rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 299 299"]:
 
 
 def scaled(rgb: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Pictures of 0…1 as the network was trained on them: (x − 128) / 128 of 0…255, as in TensorFlow's graph."""
-    return (rgb * 255 - 128) / 128
+    """Pictures of 0…1 as the network was trained on them: (x − 128) / 128 of 0…255, as in TensorFlow's graph.
+
+    What a bicubic resize throws beyond 0…255 is clipped first, as clean-fid does.
+    """
+    return (rgb.clamp(0, 1) * 255 - 128) / 128
 
 
 class ConvBnRelu(nn.Module):
