@@ -22,9 +22,9 @@ NEIGHBOURS = 5
 """k of precision, recall, density and coverage, as in Naeem et al. 2020."""
 
 
-CLOSED = 1 + 1e-6
-"""Balls are closed: what lies on the rim is inside. They are larger by what features in single precision cannot tell apart;
-otherwise rounding would decide wherever a picture stands in both clouds."""
+CLOSED = 1 + 1e-9
+"""Balls are closed: what lies on the rim is inside. They are larger by more than double precision rounds; otherwise the
+order of summation would decide wherever a picture stands in both clouds."""
 
 INFINITY_ROWS_A_FEATURE = 4
 """Rows a feature from which `frechet_infinity` is given, so that the smallest subset still has two. On Gaussians of known
