@@ -58,7 +58,7 @@ def test_undefined_rows_are_null_and_say_why(faithful, blind):
 def test_controls_are_painted_with_the_noise_of_the_generated_windows(faithful):
     _, _, painter = faithful
     assert {n for n, _ in painter.calls} == {36}
-    assert [seed for _, seed in painter.calls] == [0, 1] * 8  # four conditions, two splits
+    assert [seed for _, seed in painter.calls] == [0, 1] * 10  # five conditions, two splits
 
 
 def test_copies_are_caught(faithful):

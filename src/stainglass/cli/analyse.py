@@ -42,7 +42,7 @@ def analyse_run(run: Path, cohort: Cohort, plan: Recipe) -> None:
         return
     generator = Generator.from_pretrained(run / "generator")
     sampling, most = plan.sampling, plan.analysis.most
-    settings = SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
+    settings = SamplerSettings.of(sampling)
     sections = cohort.split(plan.split.name).part(plan.evaluation.part)
     given = (run, cohort, generator, settings, sections)
     seed, batch = sampling.seed, sampling.batch

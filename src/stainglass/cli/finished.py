@@ -65,7 +65,7 @@ def open_run(
         raise StainglassError("--most", f"{most} is not possible", "Give a whole number from 1 on")
     generator = Generator.from_pretrained(run / "generator")
     sampling, part = recipe.sampling, recipe.evaluation.part
-    settings = SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
+    settings = SamplerSettings.of(sampling)
     sections = section or tuple(opened.split(recipe.split.name).part(part))
     if not sections:
         raise StainglassError(opened.path, f"its split has no {part} sections", "Name one with --section")

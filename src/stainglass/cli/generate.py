@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from stainglass.cli.common import DryRun, print_result, say_next
 def generate(
     source: Path,
     *,
-    model: Annotated[str, Parameter(help="A generator's folder (or a run's, or a hub id).")],
+    model: Annotated[str, Parameter(help="A generator's folder (or a run's, a hub id, or builtin:breast).")],
     out: Path,
     n: Annotated[int | None, Parameter(help="This many windows, spread evenly; all by default.")] = None,
     part: Annotated[
@@ -23,13 +24,14 @@ def generate(
     mpp: Annotated[
         float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")
     ] = None,
-    steps: int = 16,
-    solver: Literal["euler", "heun", "unipc", "dpmpp"] = "unipc",
-    guidance: float = 1.5,
-    interval: Annotated[tuple[float, float], Parameter(help="Noise levels between which guidance acts.")] = (
-        0.2,
-        0.9,
-    ),
+    steps: Annotated[
+        int | None, Parameter(help="Of the solver; like the next three, by default the model's own.")
+    ] = None,
+    solver: Literal["euler", "heun", "unipc", "dpmpp", "renoise"] | None = None,
+    guidance: float | None = None,
+    interval: Annotated[
+        tuple[float, float] | None, Parameter(help="Noise levels between which guidance acts.")
+    ] = None,
     seed: int = 0,
     batch: int = 16,
     tiff: Annotated[bool, Parameter(help="Write TIFF instead of PNG.", negative="")] = False,
@@ -52,13 +54,14 @@ def generate(
     layout
         Windows round the spots, or a grid that tiles the tissue (cohorts only).
     """
-    from stainglass.models.pipeline import SamplerSettings
     from stainglass.synthesis.generator import Generator
 
     is_cohort = (source / "cohort.json").is_file()
     _refuse_nonsense(is_cohort, n, batch, steps, part, layout)
     generator = Generator.from_pretrained(model_folder(model))
-    settings = SamplerSettings(solver, steps, guidance, interval)
+    asked: dict[str, Any] = {"solver": solver, "steps": steps, "guidance": guidance, "interval": interval}
+    own = generator.facts.sampler
+    settings = replace(own, **{name: value for name, value in asked.items() if value is not None})
     common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
     if is_cohort:
         from stainglass.cohort.cohort import Cohort
@@ -86,7 +89,7 @@ def generate(
 
 
 def _refuse_nonsense(
-    is_cohort: bool, n: int | None, batch: int, steps: int, part: str | None, layout: str
+    is_cohort: bool, n: int | None, batch: int, steps: int | None, part: str | None, layout: str
 ) -> None:
     from stainglass.errors import StainglassError
 

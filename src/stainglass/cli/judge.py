@@ -60,7 +60,7 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
     sampling = recipe.sampling
     painter = CohortPainter(
         generator.pipeline,
-        SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval),
+        SamplerSettings.of(sampling),
         sampling.batch,
     )
     clip = TissueCLIP.load(run / "clip" / "model") if recipe.clip is not None else None

@@ -15,6 +15,7 @@ from stainglass.cli.align import align
 from stainglass.cli.augment import augment
 from stainglass.cli.compartments import compartments
 from stainglass.cli.components import components
+from stainglass.cli.distil import distil
 from stainglass.cli.doctor import doctor
 from stainglass.cli.embed import embed
 from stainglass.cli.evaluate import evaluate
@@ -41,7 +42,7 @@ app = App(
 )
 
 VERBS = (
-    *(run, fetch, simulate, prepare, align, train, generate, augment, evaluate, report),
+    *(run, fetch, simulate, prepare, align, train, distil, generate, augment, evaluate, report),
     *(embed, retrieve, figures, components, compartments, subtypes, latent, ablate, export, doctor),
 )
 for verb in VERBS:

@@ -52,7 +52,7 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
     if not (out / "generated" / "patches.csv").is_file():
         generator = Generator.from_pretrained(out / "generator")
         sampling = plan.sampling
-        settings = SamplerSettings(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
+        settings = SamplerSettings.of(sampling)
         held_out = split.part(plan.evaluation.part)
         painted = generator.generate_cohort(
             cohort, held_out, SHOWN, seed=sampling.seed, settings=settings, batch=sampling.batch

@@ -23,6 +23,7 @@ SUBJECTS = (
     "same_class",
     "bulk",
     "shuffled",
+    "other_patient_genes",
     "unconditional",
     "mean_image",
     "train",

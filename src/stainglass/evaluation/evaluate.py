@@ -80,11 +80,15 @@ def evaluate(
     pictures = Pictures(train.pixels, judges[0].name)
 
     stages = [
-        set_stage(settings.split, held_out, train, other, painter, measurer, settings, n, pictures, True),
+        set_stage(
+            settings.split, held_out, train, other, painter, measurer, settings, n, pictures, True, other
+        ),
     ]
     if other is not None:
         stages.append(
-            set_stage(OTHER_PATIENT, other, train, None, painter, measurer, settings, n, pictures, False)
+            set_stage(
+                OTHER_PATIENT, other, train, None, painter, measurer, settings, n, pictures, False, held_out
+            )
         )
     rows = [found for stage in stages for found in _rows(stage, targets, lpips_absent)]
     if clip is not None:

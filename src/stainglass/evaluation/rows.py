@@ -31,7 +31,7 @@ from stainglass.evaluation.stage import Stage
 
 SMALL_N = 2000
 FLOOR_SPLITS = 20
-CONTROLS = ("shuffled", "bulk", "unconditional", "retrieval")
+CONTROLS = ("shuffled", "other_patient_genes", "bulk", "unconditional", "retrieval")
 """Subjects the generator's paired advantage is computed over."""
 
 SHARES = ("precision", "recall", "density", "coverage")

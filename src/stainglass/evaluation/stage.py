@@ -75,6 +75,7 @@ def set_stage(
     n: int,
     pictures: Pictures,
     with_real_subjects: bool,
+    stranger: Tissue | None = None,
 ) -> Stage:
     """Choose the windows, paint and measure every subject on them.
 
@@ -88,6 +89,8 @@ def set_stage(
         Windows a subject.
     with_real_subjects
         Whether reconstruction, retrieval, mean image, train and other patient are judged here too.
+    stranger
+        Windows of a patient that is not of this part: their genes are told too.
     """
     rng = np.random.default_rng(settings.choice_seed)
     at = whole.chosen(n, rng)
@@ -100,7 +103,7 @@ def set_stage(
     pool = features if more is None else {k: joined(features[k], more[k]) for k in features}
 
     deranged, distance = _derangements(real, settings, rng)
-    plans = painted_plans(real, whole, painter, deranged, distance)
+    plans = painted_plans(real, whole, painter, deranged, distance, stranger)
     if measurer.clip is not None and settings.tells_images:
         plans.append(image_plan(real, painter, measurer.clip))
     if with_real_subjects:

@@ -48,8 +48,9 @@ def painted_plans(
     painter: Painter,
     deranged: dict[int, NDArray[np.int64]],
     distance_um: float,
+    stranger: Tissue | None = None,
 ) -> list[Plan]:
-    """The generator and its three counterfactuals: other genes, no genes, the section's mean genes.
+    """The generator and its counterfactuals: genes of another place, of another patient, of nowhere, and none.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ def painted_plans(
         A derangement of the judged windows for each noise seed.
     distance_um
         How far the shuffled conditions travelled at least.
+    stranger
+        Windows of another patient, whose spots are told in turn; None where there is none.
     """
     windows, told = real.windows, real.conditions
     bulk = told.with_counts_everywhere(section_means(real, whole), "section mean")
@@ -83,6 +86,7 @@ def painted_plans(
             lambda seed: painter.paint(windows, bulk, seed),
             True,
         ),
+        _stranger_plan(real, stranger, painter),
         Plan(
             "unconditional",
             "same windows and noise, told nothing",
@@ -90,6 +94,15 @@ def painted_plans(
             True,
         ),
     ]
+
+
+def _stranger_plan(real: Tissue, stranger: Tissue | None, painter: Painter) -> Plan:
+    name, on = "other_patient_genes", "same windows and noise, spots of another patient"
+    if stranger is None:
+        return Plan(name, on, lambda _: real.pixels[:0], True, why="no other patient was given")
+    spread = np.linspace(0, len(stranger) - 1, len(real)).round().astype(np.int64)
+    told = stranger.conditions.take(spread)
+    return Plan(name, on, lambda seed: painter.paint(real.windows, told, seed), True)
 
 
 def image_plan(real: Tissue, painter: Painter, clip: TissueCLIP) -> Plan:

@@ -15,10 +15,12 @@ from diffusers.utils import logging
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from stainglass.config import Sampling
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, write_json
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.autoencoder import decode_latents, encode_pixels, pixels_to_input
+from stainglass.models.builtin import resolve_builtin
 from stainglass.models.denoiser import hear, is_stable_diffusion, predict_velocity
 from stainglass.models.flow import Flow, flow_of
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
@@ -52,6 +54,8 @@ class Facts:
         Steps, parameters, seed, seconds, device: for the model card.
     pooled
         Whether a denoiser of Stable Diffusion's family is told the pooled vector, as one more token.
+    sampling
+        Solver, steps, guidance and interval of `SamplerSettings`: those of its recipe.
     """
 
     name: str
@@ -69,6 +73,13 @@ class Facts:
     data: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     pooled: bool = True
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sampler(self) -> SamplerSettings:
+        """How it is painted when nobody says otherwise."""
+        told = self.sampling
+        return SamplerSettings(**{**told, "interval": tuple(told["interval"])}) if told else SamplerSettings()
 
     @property
     def axis(self) -> GeneAxis:
@@ -86,6 +97,11 @@ class SamplerSettings:
     steps: int = 16
     guidance: float = 1.5
     interval: tuple[float, float] = (0.2, 0.9)
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> SamplerSettings:
+        """A recipe's."""
+        return cls(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
 
     def guided(self, t: float) -> bool:
         """Whether the null condition is evaluated at this noise level."""
@@ -118,7 +134,10 @@ class TissuePipeline(DiffusionPipeline):
         self.facts: Facts | None = None
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write the folder whole or not at all: safetensors, ``stainglass.json``, a model card."""
+        """Write the folder whole or not at all: safetensors, ``stainglass.json``, a model card.
+
+        Weights are written in the precision they have.
+        """
         facts = self._facts()
         kwargs["safe_serialization"] = True
         with atomic_path(Path(save_directory)) as temporary:
@@ -155,13 +174,14 @@ class TissuePipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> TissuePipeline:
-        """Load from a folder or a hub id (pin it with ``revision=``); safetensors only.
+        """Load from a folder, a hub id (pin it with ``revision=``) or ``builtin:NAME``; safetensors only.
 
         Raises
         ------
         StainglassError
             When it is no generator, or one of another format version.
         """
+        pretrained_model_name_or_path = resolve_builtin(pretrained_model_name_or_path)
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             if folder.is_absolute() or str(pretrained_model_name_or_path).count("/") != 1:
@@ -173,6 +193,7 @@ class TissuePipeline(DiffusionPipeline):
             folder = Path(huggingface_hub.snapshot_download(str(pretrained_model_name_or_path), **hub))
         facts = read_facts(folder)
         kwargs.setdefault("low_cpu_mem_usage", False)
+        kwargs.setdefault("torch_dtype", torch.float32)  # weights may be kept in half precision
         logging.disable_progress_bar()  # diffusers' bar for three small files
         pipeline: TissuePipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         pipeline.facts = facts
@@ -241,9 +262,9 @@ class TissuePipeline(DiffusionPipeline):
         noise
             Standard normal latents; see `stainglass.synthesis.noise` for one that does not depend on the batch.
         settings
-            Solver, steps, guidance.
+            Solver, steps, guidance; by default the generator's own.
         """
-        latents = self.sample_latents(conditions, noise, settings or SamplerSettings())
+        latents = self.sample_latents(conditions, noise, settings or self._facts().sampler)
         return decode_latents(self.autoencoder, latents)
 
     @torch.no_grad()

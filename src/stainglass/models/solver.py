@@ -20,6 +20,9 @@ from stainglass.models.flow import TIME_SCALE, Flow
 Velocity = Callable[[Float[Tensor, "b c h w"], float], Float[Tensor, "b c h w"]]
 """(x, t) → velocity; t is the noise level, 0…1."""
 
+RENOISE = "renoise"
+"""Of generators trained for few steps: say what the clean latent is, add noise again, say it anew."""
+
 MOST_LEVEL = 1 - 1e-6
 """The multistep solvers work with log-SNR, which pure noise does not have."""
 
@@ -27,8 +30,11 @@ _MULTISTEP = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "fl
 
 
 def make_scheduler(solver: str) -> Any:
-    """The diffusers scheduler behind a solver's name: ``euler``, ``heun``, ``unipc`` or ``dpmpp``."""
-    if solver == "euler":
+    """The diffusers scheduler behind a solver's name: ``euler``, ``heun``, ``unipc`` or ``dpmpp``.
+
+    ``renoise`` is none of diffusers'; Euler's stands for its flow.
+    """
+    if solver in ("euler", RENOISE):
         return FlowMatchEulerDiscreteScheduler(shift=1.0)
     if solver == "heun":
         return FlowMatchHeunDiscreteScheduler(shift=1.0)
@@ -50,12 +56,14 @@ def integrate(
     noise
         Standard normal latents.
     solver
-        See `make_scheduler`; ``heun`` evaluates the network twice a step but the last, the others once.
+        See `make_scheduler`; ``heun`` evaluates the network twice a step but the last, the others once. Or `RENOISE`.
     steps
         Steps of the solver.
     flow
         Where it starts, and its noise levels.
     """
+    if solver == RENOISE:
+        return _renoise(velocity, flow.start(noise), renoise_levels(steps))
     scheduler = make_scheduler(solver)
     scheduler.set_timesteps(steps)
     levels = flow.levels(steps)
@@ -66,6 +74,30 @@ def integrate(
         level = float(t) / TIME_SCALE
         x = scheduler.step(velocity(x, level), t, x, return_dict=False)[0]
     return x
+
+
+def renoise_levels(steps: int) -> list[float]:
+    """Noise levels a few-step generator is trained and painted at: even, from pure noise down."""
+    return [1 - k / steps for k in range(steps)]
+
+
+def _renoise(
+    velocity: Velocity, noise: Float[Tensor, "b c h w"], levels: list[float]
+) -> Float[Tensor, "b c h w"]:
+    """Sampling of consistency models (Song et al. 2023).
+
+    The noise of a later step is the first one's with its channels moved on: at every place independent of what was added
+    there before, and still a crop of one field, so windows of any batch and a whole slide agree.
+    """
+    x, channels = noise, noise.shape[1]
+    for k, level in enumerate(levels):
+        clean = x - level * velocity(x, level)
+        if k + 1 == len(levels):
+            return clean
+        following = levels[k + 1]
+        moved = noise.roll((k + 1) * max(channels // len(levels), 1), 1)
+        x = (1 - following) * clean + following * moved
+    raise AssertionError("no levels")
 
 
 def _set_levels(scheduler: Any, solver: str, levels: list[float]) -> None:
@@ -81,6 +113,8 @@ def _set_levels(scheduler: Any, solver: str, levels: list[float]) -> None:
 
 def evaluations(solver: str, steps: int) -> int:
     """Network evaluations of one integration, guidance not counted."""
+    if solver == RENOISE:
+        return steps
     scheduler = make_scheduler(solver)
     scheduler.set_timesteps(steps)
     return len(scheduler.timesteps)

@@ -23,6 +23,7 @@ COLOURS = {
     "generated": GENERATED,
     "bulk": CONTROL,
     "shuffled": CONTROL,
+    "other_patient_genes": CONTROL,
     "unconditional": CONTROL,
     "retrieval": BESIDE,
     "reconstruction": REAL,

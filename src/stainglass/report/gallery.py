@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from stainglass.report.images import tile
 from stainglass.report.words import SUBJECTS
 
-SHOWN = ("generated", "shuffled", "bulk", "unconditional", "from_image", "reconstruction", "retrieval")
+SHOWN = (
+    *("generated", "shuffled", "other_patient_genes", "bulk", "unconditional", "from_image"),
+    *("reconstruction", "retrieval"),
+)
 """Rows below the real one: what the painter makes of the same place and noise, then what needs no painter."""
 
 

@@ -25,7 +25,7 @@ from stainglass.report.usefulness_table import UsefulnessTables, usefulness_tabl
 from stainglass.report.words import METRICS, SUBJECTS
 
 RECOVERY_LABEL = "gene recovery: mean Pearson r, measured against read from the picture"
-BARS = ("floor", "generated", "retrieval", "bulk", "shuffled", "unconditional")
+BARS = (*("floor", "generated", "retrieval", "bulk", "shuffled", "other_patient_genes", "unconditional"),)
 MOST_PROOFS, MOST_PREVIEWS, MOST_GENES = 12, 4, 12
 
 

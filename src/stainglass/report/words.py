@@ -29,6 +29,7 @@ SUBJECTS: dict[str, Words] = {
     ),
     "bulk": Words("section mean", "Every spot is given the section's mean expression: genes without place."),
     "shuffled": Words("shuffled", "Same noise, but the spots of another, distant place."),
+    "other_patient_genes": Words("other patient's genes", "Same noise, but the spots of another patient."),
     "unconditional": Words("no genes", "Same noise, told nothing."),
     "mean_image": Words("mean image", "One flat average picture, everywhere."),
     "train": Words("training tissue", "Real windows the model was trained on."),

@@ -98,7 +98,7 @@ class Generator:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | None = None, **kwargs: Any) -> Generator:
-        """Load a generator from a folder or a hub id; on the GPU when there is one."""
+        """Load a generator from a folder, a hub id or ``builtin:NAME``; on the GPU when there is one."""
         pipeline = TissuePipeline.from_pretrained(folder, **kwargs)
         pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(pipeline)
@@ -127,7 +127,7 @@ class Generator:
         seed
             Of the noise field.
         settings
-            Solver, steps, guidance.
+            Solver, steps, guidance; by default the model's own.
         batch
             Windows at once; it does not change the pictures.
 
@@ -178,7 +178,7 @@ class Generator:
     ) -> UInt8[np.ndarray, "n size size 3"]:
         """Pictures of given windows of a cohort, each told of the spots in its reach."""
         conditions = conditions_of(cohort, windows, self.facts)
-        return paint_windows(self.pipeline, windows, conditions, seed, settings or SamplerSettings(), batch)
+        return paint_windows(self.pipeline, windows, conditions, seed, settings or self.facts.sampler, batch)
 
     def _paint(
         self, windows: Sequence[Window], conditions: Conditions, n: int | None, seed: int,
@@ -187,5 +187,7 @@ class Generator:
         if n is not None and n < len(windows):
             chosen = np.linspace(0, len(windows) - 1, n).round().astype(np.int64)
             windows, conditions = [windows[i] for i in chosen], conditions.take(chosen)
-        pixels = paint_windows(self.pipeline, windows, conditions, seed, settings or SamplerSettings(), batch)
+        pixels = paint_windows(
+            self.pipeline, windows, conditions, seed, settings or self.facts.sampler, batch
+        )
         return Painted(pixels, tuple(windows), conditions, self.facts, seed)

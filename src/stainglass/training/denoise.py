@@ -20,7 +20,7 @@ from stainglass.models.clip import TissueCLIP
 from stainglass.models.denoiser import hear, predict_velocity
 from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
-from stainglass.models.solver import integrate
+from stainglass.models.solver import Velocity, integrate
 from stainglass.models.turns import Frequency, turn_latents, turn_offsets, turn_plane
 from stainglass.training.corrupt import corrupted
 from stainglass.training.crops import Places, hold_in_memory
@@ -237,9 +237,12 @@ class Denoise(Objective):
             level = torch.full((len(x),), t, device=device)
             return predict_velocity(self.denoiser, x, level, told, self._flow)
 
-        painted = integrate(velocity, batch["noise"], "unipc", PREVIEW_STEPS, self._flow)
+        painted = self._sampled(velocity, batch["noise"])
         mean, std = (torch.from_numpy(v).to(device)[:, None, None] for v in (space.mean, space.std))
         rows = [
             decode_latents(space.autoencoder, z * std + mean).cpu().numpy() for z in (batch["z"], painted)
         ]
         return np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
+
+    def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
+        return integrate(velocity, noise, "unipc", PREVIEW_STEPS, self._flow)

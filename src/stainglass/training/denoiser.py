@@ -12,7 +12,7 @@ import torch
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.config import DenoiserLoop, Recipe
+from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.clip import TissueCLIP
@@ -112,7 +112,8 @@ def train_denoiser(
         cohort, split.train, axis, space, recipe.genes, loop,
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=flow, clip=clip,
     )  # fmt: skip
-    preview, pooled = _preview(examples, loop), recipe.denoiser.pooled == "token"
+    preview = preview_of(examples, loop.all_steps * loop.batch * loop.accumulate)
+    pooled = recipe.denoiser.pooled == "token"
     stages, first = loop.in_stages(), 0
     for number, stage in enumerate(stages, 1):
         last = number == len(stages)
@@ -154,8 +155,7 @@ def _make_condnet(
     return condnet
 
 
-def _preview(examples: LatentCrops, loop: DenoiserLoop) -> Batch:
+def preview_of(examples: LatentCrops, drawn_in_all: int) -> Batch:
     """Windows drawn beyond the end of the run, so that none of them is an example of it."""
-    first = loop.all_steps * loop.batch * loop.accumulate * 1000
-    drawn = [examples.example(first + i) for i in range(PREVIEWS)]
+    drawn = [examples.example(drawn_in_all * 1000 + i) for i in range(PREVIEWS)]
     return {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}

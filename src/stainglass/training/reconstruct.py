@@ -15,9 +15,6 @@ from stainglass.models.turns import turn_latents, turn_plane
 from stainglass.training.crops import Places, hold_in_memory
 from stainglass.training.loop import Batch, Objective, rng_of
 
-LATENT_NOISE = 0.02
-"""Deviation of noise added to latents in training, so that the decoder forgives the denoiser's errors."""
-
 
 class PixelCrops:
     """Random crops of the rasters."""
@@ -42,10 +39,14 @@ class Reconstruct(Objective):
     """|x̂ − x| + 2 (x̂ − x)² where x̂ is decoded from turned latents and x is the turned picture (EQ-VAE)."""
 
     def __init__(
-        self, autoencoder: TissueAutoencoder, samples: Float[Tensor, "n 3 h w"] | None = None
+        self,
+        autoencoder: TissueAutoencoder,
+        samples: Float[Tensor, "n 3 h w"] | None = None,
+        latent_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
+        self.latent_noise = latent_noise
         self._samples = samples
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -55,7 +56,7 @@ class Reconstruct(Objective):
         latents = self.autoencoder.encode(pixels).latents
         generator = torch.Generator().manual_seed(int(batch["noise_seed"][0]))
         noise = torch.randn(latents.shape, generator=generator).to(latents)
-        turned = turn_latents(latents + LATENT_NOISE * noise, turn, self.autoencoder.frequencies)
+        turned = turn_latents(latents + self.latent_noise * noise, turn, self.autoencoder.frequencies)
         error = self.autoencoder.decode(turned).sample - turn_plane(pixels, turn)
         squared = error.pow(2).mean()
         return error.abs().mean() + 2 * squared, {"psnr_db": -10 * torch.log10(squared.detach() / 4)}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from torch import nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
@@ -20,13 +22,14 @@ from stainglass.files import read_json, write_json
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
-from stainglass.models.pipeline import FACTS_FILE, Facts, TissuePipeline
+from stainglass.models.pipeline import FACTS_FILE, Facts, SamplerSettings, TissuePipeline
 from stainglass.models.stable_diffusion import find_checkpoint, scaled_statistics
 from stainglass.models.texture import texture_numbers
 from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, train_denoiser
+from stainglass.training.distil import train_few_steps
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
 from stainglass.training.loop import train
@@ -61,9 +64,8 @@ def train_autoencoder(
     spread = [shown[i] for i in np.linspace(0, len(shown) - 1, PREVIEWS).astype(int)]
     samples = pixels_to_input(torch.from_numpy(cohort.pixels(spread)))
     examples = PixelCrops(cohort, split.train, loop.crop_px, loop.seed)
-    trained = train(
-        Reconstruct(network, samples), examples, loop, folder, "training the autoencoder", on_preview
-    )
+    objective = Reconstruct(network, samples, loop.latent_noise)
+    trained = train(objective, examples, loop, folder, "training the autoencoder", on_preview)
     assert isinstance(trained, Reconstruct)
     trained.autoencoder.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
@@ -174,8 +176,59 @@ def train_generator(
     )
     pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, trained.scheduler)
     pipeline.facts = _facts(cohort, split, recipe, space, trained, data, run, source)
-    pipeline.save_pretrained(run / "generator")
-    return TissuePipeline.from_pretrained(run / "generator")
+    return save_generator(pipeline, run / "generator", recipe)
+
+
+def distilled_generator(
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    teacher: TissuePipeline,
+    run: Path,
+    on_preview: OnPreview = None,
+) -> TissuePipeline:
+    """A few-step generator in ``run/generator``, from a finished one of the same sections.
+
+    Parameters
+    ----------
+    recipe
+        The teacher's, with the sampling of the new one.
+    teacher
+        Changed by training.
+    """
+    facts = teacher.facts
+    assert facts is not None
+    if facts.trained_on != split.train:
+        raise StainglassError(
+            cohort.path,
+            f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",
+            "Give the cohort it was trained on",
+        )
+    seconds = run / "timing.json"
+    _timed(
+        seconds,
+        "distil",
+        lambda: train_few_steps(cohort, split, recipe, teacher, run / "distil", on_preview),
+    )
+    few = {
+        "distilled to": f"{recipe.distil.levels} steps in {recipe.distil.steps} of training",
+        "distil seconds": round(read_json(seconds, "timing")["distil"]),
+    }
+    teacher.facts = replace(
+        facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
+    )
+    return save_generator(teacher, run / "generator", recipe)
+
+
+def save_generator(pipeline: TissuePipeline, folder: Path, recipe: Recipe) -> TissuePipeline:
+    """Save a generator in the recipe's precision and take up again what was saved: that is what will be judged."""
+    if recipe.half:
+        for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
+            nn.Module.to(
+                part, torch.float16
+            )  # diffusers' own warns of float32 modules, of which there are none
+    pipeline.save_pretrained(folder)
+    return TissuePipeline.from_pretrained(folder)
 
 
 def _facts(
@@ -212,6 +265,7 @@ def _facts(
             "device": str(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"),
         },
         pooled=recipe.denoiser.pooled == "token",
+        sampling=asdict(SamplerSettings.of(recipe.sampling)),
     )
 
 

@@ -1,0 +1,56 @@
+"""``stainglass distil``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stainglass.cli.common import Sets, print_result, say_next
+from stainglass.cli.finished import CohortPath
+
+
+def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) -> None:
+    """Train a generator that needs four steps from a run's, which may need thirty.
+
+    The new one begins as the old one and learns, at a few noise levels, to say the clean latent at once: by regression,
+    and by an adversary that never judges (its settings are the recipe's ``distil``). It is a run of its own: evaluate it as
+    any other, beside the one it came from.
+
+    For instance::
+
+        stainglass distil runs/breast --out runs/breast_few
+        stainglass evaluate runs/breast_few --cohort runs/breast/cohort
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    out
+        Folder of the new run; an interrupted one goes on.
+    """
+    from stainglass.cli.common import write_provenance
+    from stainglass.cli.stages import refuse_another_run
+    from stainglass.cohort.cohort import Cohort
+    from stainglass.config import load_recipe, write_recipe
+    from stainglass.errors import StainglassError
+    from stainglass.models.pipeline import FACTS_FILE, TissuePipeline
+    from stainglass.training.distil import few_step_sampling, refuse_foreign
+    from stainglass.training.stages import distilled_generator
+
+    if not (run / "recipe.yaml").is_file():
+        raise StainglassError(
+            run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote"
+        )
+    if out.resolve() == run.resolve():
+        raise StainglassError(out, "is the run to distil itself", "Choose another --out")
+    plan = load_recipe(run / "recipe.yaml", sets=sets)
+    plan = plan.model_copy(update={"sampling": few_step_sampling(plan.sampling, plan.distil)})
+    opened = Cohort.open(cohort or run / "cohort")
+    refuse_another_run(plan, str(run), out)
+    if not (out / "generator" / FACTS_FILE).is_file():
+        teacher = TissuePipeline.from_pretrained(run / "generator")
+        refuse_foreign(teacher)
+        write_recipe(plan, out / "recipe.yaml")
+        write_provenance(out, plan, data=str(run))
+        distilled_generator(opened, opened.split(plan.split.name), plan, teacher, out)
+    say_next(f"stainglass evaluate {out} --cohort {opened.path}")
+    print_result(out / "generator")

@@ -1,0 +1,45 @@
+"""A run's generator as others get it: the weights that were judged, with the card and every figure in the model card."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stainglass.errors import StainglassError
+from stainglass.evaluation.card import Card
+from stainglass.files import atomic_path
+from stainglass.report.markdown import card_markdown
+
+MEASURED = """
+## Measured
+Each figure beside its controls at the same N: `floor` is real held-out tissue, `shuffled` the spots of another place, `bulk`
+the section's mean expression, `retrieval` a real training patch chosen by expression; what they mean is in stainglass's docs.
+The weights in this folder are the ones that were judged. {trained_on}.
+
+{figures}
+{notes}
+"""
+
+
+def hand_on(run: Path, out: Path) -> Path:
+    """Copy ``run/generator`` to a new folder and write its evaluation into it.
+
+    Raises
+    ------
+    StainglassError
+        When the run has no generator or was not evaluated.
+    """
+    generator, path = run / "generator", run / "evaluation" / "card.json"
+    if not (generator / "model_index.json").is_file():
+        raise StainglassError(run, "no generator in this run", "Give a run that 'stainglass train' finished")
+    if not path.is_file():
+        raise StainglassError(run, "was not evaluated", "Run 'stainglass evaluate' first")
+    card = Card.read(path)
+    with atomic_path(out) as temporary:
+        shutil.copytree(generator, temporary, copy_function=shutil.copyfile)
+        shutil.copyfile(path, temporary / "card.json")
+        with (temporary / "README.md").open("a", encoding="utf-8") as readme:
+            notes = "\n".join(f"- {note}" for note in card.notes)
+            figures = card_markdown(card, whole=True)
+            readme.write(MEASURED.format(trained_on=card.trained_on, figures=figures, notes=notes))
+    return out
