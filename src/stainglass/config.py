@@ -139,9 +139,6 @@ class Denoiser(_Strict):
     kind: Literal["unet", "dit", "stable-diffusion"] = "unet"
     widths: tuple[int, ...] = (64, 128, 128)
     layers: int = Field(1, ge=1)
-    patch: int = Field(1, ge=1, le=4)
-    """Of ``unet``: squares of so many latents a side are one position of the network, with as many times the channels.
-    2 takes a third of the time a parameter, since the finest level is what costs most."""
     heads_of: int = Field(32, ge=8)
     """Channels an attention head."""
     source: str | None = None
@@ -267,22 +264,19 @@ class DenoiserLoop(Loop):
 class DistilLoop(Loop):
     """Training of a generator that needs few steps, from a finished one (``stainglass distil``)."""
 
-    steps: int = Field(1500, ge=1)
+    steps: int = Field(500, ge=1)
     learning_rate: float = Field(2e-4, gt=0)
     levels: int = Field(4, ge=1, le=16)
     """Steps it shall need."""
-    regression: float = Field(1.0, ge=0)
-    """Weight of the error of the clean latent, which keeps what the genes say."""
-    adversary: float = Field(0.1, ge=0)
-    """Weight of the adversary's opinion, which wants it to look like tissue; 0: regression alone."""
-    adversary_width: int = Field(96, ge=8)
+    substeps: int = Field(4, ge=1)
+    """Steps of the teacher for each of these."""
 
 
 class Sampling(_Strict):
     """From noise to latents."""
 
-    solver: Literal["euler", "heun", "unipc", "dpmpp", "renoise"] = "unipc"
-    """``renoise``: of generators distilled to few steps."""
+    solver: Literal["euler", "heun", "unipc", "dpmpp", "jumps"] = "unipc"
+    """``jumps``: of generators distilled to few steps."""
     steps: int = Field(16, ge=1)
     guidance: float = Field(1.5, ge=0)
     interval: tuple[float, float] = (0.2, 0.9)

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,9 +9,13 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError, StopRequested
-from stainglass.models.pipeline import TissuePipeline
-from stainglass.models.solver import RENOISE
-from stainglass.training.distil import few_step_sampling
+from stainglass.models.genecondnet import ConditionTensors
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.solver import JUMPS
+from stainglass.synthesis.noise import window_noise
+from stainglass.training import distil
+from stainglass.training.denoise import LatentSpace
+from stainglass.training.distil import Distil, few_step_sampling
 from stainglass.training.stages import distilled_generator
 
 
@@ -22,7 +27,6 @@ def plan(**changes: object) -> Recipe:
         "warmup": 1,
         "log_every": 1,
         "learning_rate": 2e-3,
-        "adversary_width": 8,
         **changes,
     }
     recipe = small_recipe(distil=loop, half=True)
@@ -39,7 +43,7 @@ def test_a_few_step_generator_knows_how_it_is_sampled_and_keeps_what_it_hears_by
 ) -> None:
     few = distilled(cohort, run_folder, plan(), tmp_path)
     assert few.facts is not None
-    assert few.facts.sampler.solver == RENOISE
+    assert few.facts.sampler.solver == JUMPS
     assert (few.facts.sampler.steps, few.facts.sampler.guidance) == (2, 1.0)
     assert few.facts.training["distilled to"] == "2 steps in 4 of training"
     for name, value in few.condnet.state_dict().items():
@@ -85,3 +89,41 @@ def test_a_cohort_it_was_not_trained_on_is_refused(cohort: Cohort, run_folder: P
     split = replace(cohort.split(), train=cohort.split().train[:1])
     with pytest.raises(StainglassError, match="are not the generator's"):
         distilled_generator(cohort, split, plan(), teacher, tmp_path)
+
+
+def test_the_mean_velocity_is_that_of_the_guided_flow(
+    cohort: Cohort, pipeline: TissuePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = replace(
+        pipeline.facts, sampling={"solver": "euler", "steps": 9, "guidance": 3.0, "interval": [0.0, 0.6]}
+    )
+    monkeypatch.setattr(pipeline, "facts", facts)
+    channels = len(facts.latent_mean)
+    space = LatentSpace(pipeline.autoencoder, (), np.zeros(channels), np.ones(channels, np.float32))
+    objective = Distil(pipeline, space, plan(levels=2, substeps=16).distil)
+    rate = {"told": 2.0, "null": 1.5}
+    monkeypatch.setattr(distil, "predict_velocity", lambda net, x, t, told, flow: rate[told] * x)
+    x, t = torch.randn(2, channels, 4, 4), torch.tensor([1.0, 0.5])
+    found = objective._mean_velocity(x, t, "told", "null")
+    # dx/dt = k x: where guidance acts (below 0.6) k = 1.5 + 3 (2 − 1.5) = 3, else 2; from 1 to .5 and from .5 to 0.
+    shares = torch.tensor([1 - np.exp(-2 * 0.4 - 3 * 0.1), 1 - np.exp(-3 * 0.5)]) / 0.5
+    torch.testing.assert_close(found, (shares[:, None, None, None] * x).float(), rtol=0.02, atol=0.02)
+
+
+def test_two_steps_come_nearer_to_where_many_lead(
+    cohort: Cohort, run_folder: Path, pipeline: TissuePipeline, tmp_path: Path
+) -> None:
+    few = distilled(cohort, run_folder, plan(steps=30, batch=4, learning_rate=3e-3, warmup=5), tmp_path)
+    assert few.facts is not None
+    windows = cohort.patches(cohort.split().part("test"), few.facts.window_px)[:8]
+    told = cohort.conditions(windows, few.facts.axis, few.facts.reach_um, few.facts.max_spots)
+
+    def latents(generator: TissuePipeline, settings: SamplerSettings) -> torch.Tensor:
+        noise = torch.from_numpy(window_noise(5, windows, len(few.facts.latent_mean)))
+        return generator.sample_latents(ConditionTensors.of(told), noise, settings)
+
+    taught = pipeline.facts.sampler
+    wanted = latents(pipeline, replace(taught, solver="euler", steps=64))
+    few_error = (latents(few, few.facts.sampler) - wanted).pow(2).mean()
+    own_error = (latents(pipeline, replace(taught, solver=JUMPS, steps=2)) - wanted).pow(2).mean()
+    assert few_error < 0.8 * own_error

@@ -11,9 +11,8 @@ from stainglass.cli.finished import CohortPath
 def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) -> None:
     """Train a generator that needs four steps from a run's, which may need thirty.
 
-    The new one begins as the old one and learns, at a few noise levels, to say the clean latent at once: by regression,
-    and by an adversary that never judges (its settings are the recipe's ``distil``). It is a run of its own: evaluate it as
-    any other, beside the one it came from.
+    The new one begins as the old one and learns to go in one step where that goes by many, guidance included (settings: the
+    recipe's ``distil``). It is a run of its own: evaluate it as any other, beside the one it came from.
 
     For instance::
 

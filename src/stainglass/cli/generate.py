@@ -27,7 +27,7 @@ def generate(
     steps: Annotated[
         int | None, Parameter(help="Of the solver; like the next three, by default the model's own.")
     ] = None,
-    solver: Literal["euler", "heun", "unipc", "dpmpp", "renoise"] | None = None,
+    solver: Literal["euler", "heun", "unipc", "dpmpp", "jumps"] | None = None,
     guidance: float | None = None,
     interval: Annotated[
         tuple[float, float] | None, Parameter(help="Noise levels between which guidance acts.")

@@ -14,7 +14,6 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.normalization import AdaLayerNormSingle
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stainglass.config import Denoiser as DenoiserSettings
 from stainglass.models.flow import Flow
@@ -63,49 +62,6 @@ class TissueDiT(PixArtTransformer2DModel):
         self.adaln_single = _PooledAdaLayerNorm(width, condition_width)
 
 
-class TissueUNet(UNet2DConditionModel):
-    """Our UNet on squares of latents: patch × patch of them, stacked as channels, are one position.
-
-    The finest level of a UNet costs most and gives least; without it the others can be wider for the same time
-    (Hoogeboom et al., simple diffusion, 2023).
-
-    Parameters
-    ----------
-    latent_channels, latent_size
-        Channels and side of the latents; other multiples of the network's step work.
-    widths, layers, heads_of
-        Channels and residual blocks of each level, channels an attention head.
-    condition_width
-        Width of tokens and pooled vector.
-    patch
-        Latents a side of a square.
-    """
-
-    @register_to_config
-    def __init__(
-        self,
-        latent_channels: int = 16,
-        latent_size: int = 32,
-        widths: Sequence[int] = (128, 192),
-        layers: int = 1,
-        heads_of: int = 32,
-        condition_width: int = 128,
-        patch: int = 2,
-    ) -> None:
-        super().__init__(
-            **_unet_shape(
-                widths, layers, heads_of, latent_channels * patch**2, latent_size // patch, condition_width
-            )
-        )
-
-    def forward(self, sample: Float[Tensor, "b c h w"], *args: Any, **kwargs: Any) -> Any:
-        """As `UNet2DConditionModel`, on latents whose sides are multiples of the patch."""
-        patch = self.config.patch
-        answer = super().forward(F.pixel_unshuffle(sample, patch), *args, **kwargs)
-        answer.sample = F.pixel_shuffle(answer.sample, patch)
-        return answer
-
-
 class _PooledAdaLayerNorm(AdaLayerNormSingle):
     """AdaLN-single whose time embedding also takes the pooled vector; starts as if there were none."""
 
@@ -145,13 +101,6 @@ def make_denoiser(
         )
         _silence(dit.proj_out)
         return dit
-    if settings.kind == "unet" and settings.patch > 1:
-        patched = TissueUNet(
-            latent_channels, latent_size, settings.widths, settings.layers, settings.heads_of, condition_width,
-            settings.patch,
-        )  # fmt: skip
-        _silence(patched.conv_out)
-        return patched
     make = make_sd_unet if settings.kind == "stable-diffusion" else make_unet
     unet = make(
         settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width
@@ -174,36 +123,22 @@ def make_unet(
     latent_size: int,
     condition_width: int,
 ) -> UNet2DConditionModel:
-    """diffusers' UNet with tokens by cross-attention and the pooled vector as a class embedding."""
-    return UNet2DConditionModel(
-        **_unet_shape(widths, layers, heads_of, latent_channels, latent_size, condition_width)
-    )
-
-
-def _unet_shape(
-    widths: Sequence[int],
-    layers: int,
-    heads_of: int,
-    channels: int,
-    size: int,
-    condition_width: int,
-) -> dict[str, Any]:
-    """Attention everywhere but at the finest level, where it costs most and gives least."""
+    """diffusers' UNet, attention everywhere but at the finest level, where it costs most and gives least."""
     deep = len(widths) - 1
-    return {
-        "sample_size": size,
-        "in_channels": channels,
-        "out_channels": channels,
-        "block_out_channels": tuple(widths),
-        "layers_per_block": layers,
-        "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deep,
-        "up_block_types": ("CrossAttnUpBlock2D",) * deep + ("UpBlock2D",),
-        "cross_attention_dim": condition_width,
-        "attention_head_dim": tuple(max(w // heads_of, 1) for w in widths),
-        "norm_num_groups": 16,
-        "class_embed_type": "projection",
-        "projection_class_embeddings_input_dim": condition_width,
-    }
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=tuple(widths),
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deep,
+        up_block_types=("CrossAttnUpBlock2D",) * deep + ("UpBlock2D",),
+        cross_attention_dim=condition_width,
+        attention_head_dim=tuple(max(w // heads_of, 1) for w in widths),
+        norm_num_groups=16,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=condition_width,
+    )
 
 
 def make_sd_unet(

@@ -20,8 +20,8 @@ from stainglass.models.flow import TIME_SCALE, Flow
 Velocity = Callable[[Float[Tensor, "b c h w"], float], Float[Tensor, "b c h w"]]
 """(x, t) → velocity; t is the noise level, 0…1."""
 
-RENOISE = "renoise"
-"""Of generators trained for few steps: say what the clean latent is, add noise again, say it anew."""
+JUMPS = "jumps"
+"""Of generators distilled to few steps: Euler's steps between even levels, which those were trained for."""
 
 MOST_LEVEL = 1 - 1e-6
 """The multistep solvers work with log-SNR, which pure noise does not have."""
@@ -32,9 +32,9 @@ _MULTISTEP = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "fl
 def make_scheduler(solver: str) -> Any:
     """The diffusers scheduler behind a solver's name: ``euler``, ``heun``, ``unipc`` or ``dpmpp``.
 
-    ``renoise`` is none of diffusers'; Euler's stands for its flow.
+    ``jumps`` is none of diffusers' own; Euler's scheduler stands for its flow.
     """
-    if solver in ("euler", RENOISE):
+    if solver in ("euler", JUMPS):
         return FlowMatchEulerDiscreteScheduler(shift=1.0)
     if solver == "heun":
         return FlowMatchHeunDiscreteScheduler(shift=1.0)
@@ -56,14 +56,14 @@ def integrate(
     noise
         Standard normal latents.
     solver
-        See `make_scheduler`; ``heun`` evaluates the network twice a step but the last, the others once. Or `RENOISE`.
+        See `make_scheduler`; ``heun`` evaluates the network twice a step but the last, the others once. Or `JUMPS`.
     steps
         Steps of the solver.
     flow
         Where it starts, and its noise levels.
     """
-    if solver == RENOISE:
-        return _renoise(velocity, flow.start(noise), renoise_levels(steps))
+    if solver == JUMPS:
+        return _jump(velocity, flow.start(noise), steps)
     scheduler = make_scheduler(solver)
     scheduler.set_timesteps(steps)
     levels = flow.levels(steps)
@@ -76,28 +76,16 @@ def integrate(
     return x
 
 
-def renoise_levels(steps: int) -> list[float]:
-    """Noise levels a few-step generator is trained and painted at: even, from pure noise down."""
+def jump_levels(steps: int) -> list[float]:
+    """Noise levels a few-step generator is trained and painted at: even, from pure noise down, without the final 0."""
     return [1 - k / steps for k in range(steps)]
 
 
-def _renoise(
-    velocity: Velocity, noise: Float[Tensor, "b c h w"], levels: list[float]
-) -> Float[Tensor, "b c h w"]:
-    """Sampling of consistency models (Song et al. 2023).
-
-    The noise of a later step is the first one's with its channels moved on: at every place independent of what was added
-    there before, and still a crop of one field, so windows of any batch and a whole slide agree.
-    """
-    x, channels = noise, noise.shape[1]
-    for k, level in enumerate(levels):
-        clean = x - level * velocity(x, level)
-        if k + 1 == len(levels):
-            return clean
-        following = levels[k + 1]
-        moved = noise.roll((k + 1) * max(channels // len(levels), 1), 1)
-        x = (1 - following) * clean + following * moved
-    raise AssertionError("no levels")
+def _jump(velocity: Velocity, noise: Float[Tensor, "b c h w"], steps: int) -> Float[Tensor, "b c h w"]:
+    x = noise
+    for level in jump_levels(steps):
+        x = x - velocity(x, level) / steps
+    return x
 
 
 def _set_levels(scheduler: Any, solver: str, levels: list[float]) -> None:
@@ -113,7 +101,7 @@ def _set_levels(scheduler: Any, solver: str, levels: list[float]) -> None:
 
 def evaluations(solver: str, steps: int) -> int:
     """Network evaluations of one integration, guidance not counted."""
-    if solver == RENOISE:
+    if solver == JUMPS:
         return steps
     scheduler = make_scheduler(solver)
     scheduler.set_timesteps(steps)

@@ -1,36 +1,33 @@
 """Third objective: a generator that needs few steps, from one that needs many.
 
-At a few noise levels the student says at once what the clean latent is, noise is added again and it says it anew (the
-sampling of consistency models, Song et al. 2023). Regression alone would answer with the mean of all tissue that fits the
-spots, a haze; so an adversary judges what is painted (Sauer et al., adversarial diffusion distillation, 2023): regression
-keeps what the genes say, the adversary wants it to look like tissue.
+A solver follows the teacher's flow from one noise level to the next by many small steps, each of which asks the network twice
+when it is guided. The student learns the mean velocity of such a stretch, so that one step of its own goes as far
+(progressive distillation, Salimans & Ho 2022, in one round; guidance is learnt along, Meng et al. 2023).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import DistilLoop, Recipe, Sampling
 from stainglass.errors import StainglassError
-from stainglass.models.adversary import Adversary
 from stainglass.models.denoiser import is_stable_diffusion, predict_velocity
+from stainglass.models.genecondnet import Embedded
 from stainglass.models.pipeline import TissuePipeline
-from stainglass.models.solver import RENOISE, Velocity, integrate, renoise_levels
-from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
+from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
+from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
 from stainglass.training.denoiser import preview_of
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.loop import Batch, rng_of, train
-
-MOST_NOISE = 0.5
-"""Windows are shown to the adversary at noise levels from 0 to this."""
 
 
 class AtLevels:
@@ -46,11 +43,14 @@ class AtLevels:
 
 
 class Distil(Denoise):
-    """Regression of the clean latent, and an adversary: what a few-step generator is trained by.
+    """The student's velocity at a level against the teacher's mean velocity from there to the next.
 
-    Both sides learn in one step: the painted window is judged once with the adversary held (the painter's loss) and once
-    cut off from the painter (the adversary's hinge loss). Real windows with another window's spots count as wrong, so that
-    spots are heard (Reed et al. 2016). GeneCondNet is kept as it is.
+    GeneCondNet is kept as it is: what the spots say is not learnt again.
+
+    Parameters
+    ----------
+    pipeline
+        The teacher, which becomes the student; a copy of its denoiser teaches.
     """
 
     def __init__(
@@ -62,42 +62,47 @@ class Distil(Denoise):
             pipeline.condnet, pipeline.denoiser, space, pipeline.flow, preview, pooled=facts.pooled
         )
         self.condnet.requires_grad_(False)
-        self.adversary = Adversary(len(space.mean), self.condnet.config.width, loop.adversary_width)
-        self._loop = loop
+        self.denoiser.requires_grad_(True)
+        teacher = copy.deepcopy(pipeline.denoiser).eval().requires_grad_(False)
+        self._teacher = [teacher]  # in a list, so that it is neither trained nor saved with this module
+        self._guided, self._loop = facts.sampler, loop
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch, for both sides."""
+        """Loss of a batch."""
         z, noise, t = batch["z"], batch["noise"], batch["t"]
         at = t[:, None, None, None]
-        x = (1 - at) * z + at * noise
-        told = self._told(batch)
-        painted = x - at * predict_velocity(self.denoiser, x, t, told, self._flow)
-        regression = (self.channel_weight * (painted - z).pow(2)).mean()
-        level = torch.rand_like(t) * MOST_NOISE
+        x, told = (1 - at) * z + at * noise, self._told(batch)
+        null = self.condnet(conditions_of(batch).null())
+        wanted = self._mean_velocity(x, t, told, null)
+        squared = (predict_velocity(self.denoiser, x, t, told, self._flow) - wanted).pow(2)
+        return (self.channel_weight * squared).mean(), {"unweighted": squared.detach().mean()}
 
-        def judged(latents: Tensor, pooled: Tensor) -> Tensor:
-            share = level[:, None, None, None]
-            return self.adversary(
-                (1 - share) * latents + share * torch.randn_like(latents), level, pooled
-            ).float()
+    @torch.no_grad()
+    def _mean_velocity(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded, null: Embedded
+    ) -> Float[Tensor, "b c h w"]:
+        """The teacher's guided flow from each window's level to the next, by the midpoint rule."""
+        teacher, guided = self._teacher[0].to(x.device), self._guided
+        length = 1 / self._loop.levels / self._loop.substeps
+        low, high = guided.interval
 
-        with self.adversary.held():
-            liked = judged(painted, told.pooled).mean()
-        cut = painted.detach()
-        real, fake = judged(z, told.pooled), judged(cut, told.pooled)
-        wrong = judged(z, told.pooled.roll(1, 0))
-        hinge = F.relu(1 - real).mean() + 0.5 * (F.relu(1 + fake).mean() + F.relu(1 + wrong).mean())
-        figures = {
-            "regression": regression,
-            "real": real.mean(),
-            "painted": fake.mean(),
-            "wrong": wrong.mean(),
-        }
-        loss = self._loop.regression * regression - self._loop.adversary * liked + hinge
-        return loss, {key: value.detach() for key, value in figures.items()}
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            v = predict_velocity(teacher, x, t, told, self._flow)
+            if guided.guidance == 1.0:
+                return v
+            v_null = predict_velocity(teacher, x, t, null, self._flow)
+            acts = ((t >= low) & (t <= high))[:, None, None, None]
+            return torch.where(acts, v_null + guided.guidance * (v - v_null), v)
+
+        start, y = t, x
+        for _ in range(self._loop.substeps):
+            half = y - length / 2 * velocity(y, t)
+            y = y - length * velocity(half, t - length / 2)
+            t = t - length
+        return (x - y) / (start - t)[:, None, None, None]
 
     def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
-        return integrate(velocity, noise, RENOISE, self._loop.levels, self._flow)
+        return integrate(velocity, noise, JUMPS, self._loop.levels, self._flow)
 
 
 def train_few_steps(
@@ -133,23 +138,20 @@ def train_few_steps(
         np.asarray(facts.latent_mean, np.float32),
         np.asarray(facts.latent_std, np.float32),
     )
-    drawing = recipe.train_denoiser.model_copy(
-        update={"seed": loop.seed, "stain_variants": 0, "image_share": 0.0}
-    )
+    plain = {"seed": loop.seed, "stain_variants": 0, "image_share": 0.0, "null_share": 0.0}
     crops = LatentCrops(
-        cohort, split.train, facts.axis, space, recipe.genes, drawing,
+        cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=teacher.flow,
     )  # fmt: skip
     torch.manual_seed(loop.seed)
-    teacher.denoiser.requires_grad_(True)
     objective = Distil(teacher, space, loop, preview_of(crops, loop.steps * loop.batch * loop.accumulate))
-    examples = AtLevels(crops, renoise_levels(loop.levels), loop.seed)
+    examples = AtLevels(crops, jump_levels(loop.levels), loop.seed)
     train(objective, examples, loop, folder, "few steps", on_preview)
     return teacher
 
 
 def refuse_foreign(teacher: TissuePipeline) -> None:
-    """Only our own flow runs from pure noise at every recipe."""
+    """Only our own flow runs from pure noise, at every recipe, over even levels."""
     if is_stable_diffusion(teacher.denoiser):
         raise StainglassError(
             "distil", "Stable Diffusion's family has a schedule of its own", "Distil a unet or a dit"
@@ -157,5 +159,5 @@ def refuse_foreign(teacher: TissuePipeline) -> None:
 
 
 def few_step_sampling(sampling: Sampling, loop: DistilLoop) -> Sampling:
-    """How a distilled generator is sampled: its levels, without guidance, which it has no need of."""
-    return sampling.model_copy(update={"solver": RENOISE, "steps": loop.levels, "guidance": 1.0})
+    """How a distilled generator is sampled: its levels, without guidance, which it has learnt along."""
+    return sampling.model_copy(update={"solver": JUMPS, "steps": loop.levels, "guidance": 1.0})
