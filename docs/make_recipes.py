@@ -65,7 +65,6 @@ PLAIN = {
     "Loop.log_every": "Steps between lines of `metrics.jsonl`.",
     "Loop.seed": "Of the weights, the order of windows, noise and noise levels.",
     "AutoencoderLoop.crop_px": "Side of the crops it is trained on, px.",
-    "Sampling.solver": "Of the flow's equation; `heun` evaluates the network twice a step.",
     "Sampling.steps": "Steps of the solver.",
     "Sampling.guidance": "Weight of the condition over none; 1 is no guidance (Ho & Salimans 2022).",
     "Sampling.batch": "Windows at once; it does not change the pictures.",

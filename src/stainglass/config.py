@@ -265,7 +265,9 @@ class DistilLoop(Loop):
     """Training of a generator that needs few steps, from a finished one (``stainglass distil``)."""
 
     steps: int = Field(500, ge=1)
+    """Optimiser steps; each asks the teacher many times."""
     learning_rate: float = Field(2e-4, gt=0)
+    """Highest; lower than the teacher's own was, which it only has to follow."""
     levels: int = Field(4, ge=1, le=16)
     """Steps it shall need."""
     substeps: int = Field(4, ge=1)
@@ -276,7 +278,7 @@ class Sampling(_Strict):
     """From noise to latents."""
 
     solver: Literal["euler", "heun", "unipc", "dpmpp", "jumps"] = "unipc"
-    """``jumps``: of generators distilled to few steps."""
+    """Of the flow's equation; ``heun`` evaluates the network twice a step, ``jumps`` is for generators distilled to few steps."""
     steps: int = Field(16, ge=1)
     guidance: float = Field(1.5, ge=0)
     interval: tuple[float, float] = (0.2, 0.9)

@@ -43,6 +43,7 @@ def test_a_few_step_generator_knows_how_it_is_sampled_and_keeps_what_it_hears_by
 ) -> None:
     few = distilled(cohort, run_folder, plan(), tmp_path)
     assert few.facts is not None
+    assert few.denoiser.dtype == few.condnet.dtype == torch.float32  # whatever the files hold
     assert few.facts.sampler.solver == JUMPS
     assert (few.facts.sampler.steps, few.facts.sampler.guidance) == (2, 1.0)
     assert few.facts.training["distilled to"] == "2 steps in 4 of training"

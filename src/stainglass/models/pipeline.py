@@ -193,7 +193,6 @@ class TissuePipeline(DiffusionPipeline):
             folder = Path(huggingface_hub.snapshot_download(str(pretrained_model_name_or_path), **hub))
         facts = read_facts(folder)
         kwargs.setdefault("low_cpu_mem_usage", False)
-        kwargs.setdefault("torch_dtype", torch.float32)  # weights may be kept in half precision
         logging.disable_progress_bar()  # diffusers' bar for three small files
         pipeline: TissuePipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         pipeline.facts = facts
