@@ -18,7 +18,18 @@ from stainglass.config import load_recipe, write_recipe
 from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"
-VERBS = ("run", "simulate", "prepare", "train", "generate", "augment", "evaluate", "report", "doctor")
+VERBS = (
+    "run",
+    "simulate",
+    "prepare",
+    "train",
+    "distil",
+    "generate",
+    "augment",
+    "evaluate",
+    "report",
+    "doctor",
+)
 
 
 @pytest.fixture

@@ -182,3 +182,16 @@ def test_programmes_are_read_back_when_the_painter_heard_the_genes(tissues, tmp_
         assert heard.find(f"{name}_gain", "bulk").low > 0
         assert not deaf.find(f"{name}_gain", "shuffled").low > 0
     assert heard.find("hypoxia", "train").why == "the regressor was fitted on this tissue"
+
+
+def test_genes_of_another_patient_paint_another_picture(tissues, faithful):
+    card, out, _ = faithful
+    gain = card.find("recovery_gain", "other_patient_genes")
+    assert gain.low > 0
+    assert card.find("recovery_gain", "other_patient_genes", "other_patient").low > 0
+    alone = evaluate(
+        tissues[0], tissues[1], None, FaithfulPainter(), replace(SETTINGS, seeds=(0,)), out / "alone"
+    )
+    absent = alone.find("kid", "other_patient_genes")
+    assert absent.value is None
+    assert "no other patient" in absent.why

@@ -1,0 +1,73 @@
+"""A run is distilled, evaluated, handed on and painted with, as its recipe's first lines say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stainglass.config import load_recipe, write_recipe
+from stainglass.models import builtin
+from verbs import bad, call
+
+SMALL = Path(__file__).parents[1] / "small.yaml"
+QUICK = (
+    "--set",
+    "distil.steps=2",
+    "--set",
+    "distil.batch=2",
+    "--set",
+    "distil.substeps=1",
+    "--set",
+    "distil.levels=2",
+)
+
+
+@pytest.fixture
+def run(run_folder: Path) -> Path:
+    write_recipe(load_recipe(SMALL), run_folder / "recipe.yaml")
+    return run_folder
+
+
+def test_from_many_steps_to_a_builtin_of_few(
+    run: Path, cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few"
+    words = ("distil", run, "--out", few, "--cohort", cohort.path, *QUICK)
+    code, out, err = call(monkeypatch, capsys, *words)
+    assert code == 0, err
+    assert out.splitlines()[-1] == str(few / "generator")
+    assert f"next: stainglass evaluate {few} --cohort {cohort.path}" in err
+    assert load_recipe(few / "recipe.yaml").sampling.solver == "jumps"
+    before = (few / "generator" / "stainglass.json").stat().st_mtime_ns
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    assert (few / "generator" / "stainglass.json").stat().st_mtime_ns == before
+    code, _, err = call(monkeypatch, capsys, "evaluate", few, "--cohort", cohort.path)
+    assert code == 0, err
+    shipped = tmp_path / "weights" / "toy"
+    code, _, err = call(monkeypatch, capsys, "export", few, "--out", shipped, "--form", "stainglass")
+    assert code == 0, err
+    monkeypatch.setattr(builtin, "FOLDER", shipped.parent)
+    painted = tmp_path / "painted"
+    section = next(iter(cohort.sections.values()))
+    section.used_spots.write_h5ad(tmp_path / "my.h5ad")
+    code, _, err = call(
+        monkeypatch, capsys,
+        "generate", tmp_path / "my.h5ad", "--model", "builtin:toy", "--mpp", "0.5", "--n", "2", "--out", painted,
+    )  # fmt: skip
+    assert code == 0, err
+    assert len(pd.read_csv(painted / "patches.csv")) == 2
+
+
+def test_bad_input_is_one_line(
+    run: Path, cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no run" in bad(monkeypatch, capsys, "distil", tmp_path, "--out", tmp_path / "o")
+    assert "itself" in bad(monkeypatch, capsys, "distil", run, "--out", run)
+    line = bad(
+        monkeypatch, capsys, "generate", cohort.path, "--model", "builtin:liver", "--out", tmp_path / "p"
+    )
+    assert "no generator of this name" in line
+    line = bad(monkeypatch, capsys, "export", tmp_path, "--out", tmp_path / "o", "--form", "stainglass")
+    assert "no generator" in line

@@ -1,0 +1,44 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from evaluation_toy import SETTINGS, FaithfulPainter, toy_tissue
+
+from stainglass.errors import StainglassError
+from stainglass.evaluation.card import Card
+from stainglass.evaluation.evaluate import evaluate
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.report.hand_on import hand_on
+
+
+@pytest.fixture
+def run(run_folder: Path, tmp_path: Path) -> Path:
+    """A trained run, not yet judged."""
+    shutil.copytree(run_folder / "generator", tmp_path / "run" / "generator")
+    return tmp_path / "run"
+
+
+def test_what_is_handed_on_is_what_was_judged_with_every_figure(run: Path, tmp_path: Path) -> None:
+    tissues = toy_tissue("held", 2, 5, 5), toy_tissue("train", 1), toy_tissue("other", 3, 5, 5)
+    settings = replace(SETTINGS, n=20, bootstrap=20, seeds=(0,))
+    card = evaluate(*tissues, FaithfulPainter(), settings, run / "evaluation")
+    out = hand_on(run, tmp_path / "given")
+    weights = "denoiser/diffusion_pytorch_model.safetensors"
+    assert (out / weights).read_bytes() == (run / "generator" / weights).read_bytes()
+    assert TissuePipeline.from_pretrained(out).facts.name == "small"
+    assert Card.read(out / "card.json") == card
+    told = (out / "README.md").read_text()
+    assert "Not for diagnosis" in told
+    found = card.find("recovery_gain", "other_patient_genes")
+    assert f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" in told
+    missing = [row.metric for row in card.rows if row.value is not None and f"| {row.metric} |" not in told]
+    assert missing == []
+
+
+def test_a_generator_that_nobody_judged_is_not_handed_on(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(StainglassError, match="was not evaluated"):
+        hand_on(run, tmp_path / "given")
+    assert not (tmp_path / "given").exists()
+    with pytest.raises(StainglassError, match="no generator"):
+        hand_on(tmp_path, tmp_path / "given")
