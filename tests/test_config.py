@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stainglass.config import load_recipe, shipped_recipes, write_recipe
+from stainglass.config import load_recipe, shipped_recipes, variants_of, write_recipe
 from stainglass.errors import StainglassError
 
 
@@ -13,7 +13,10 @@ def test_every_shipped_recipe_and_preset_is_valid() -> None:
     for name, path in recipes.items():
         presets = yaml.safe_load(path.read_text()).get("presets", {})
         for preset in [None, *presets]:
-            assert load_recipe(name, preset).name == name
+            recipe = load_recipe(name, preset)
+            assert recipe.name == name
+            if recipe.ablation.variants:
+                assert len({variant.model_dump_json() for variant in variants_of(recipe).values()}) > 1
 
 
 def test_sets_override_presets_and_presets_the_recipe() -> None:

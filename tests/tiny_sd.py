@@ -12,6 +12,14 @@ WIDTH = 48
 """Of the tokens; no recipe of the tests has it, so it must be taken from the checkpoint."""
 
 
+TWO: dict[str, Any] = {
+    "use_linear_projection": True,
+    "attention_head_dim": [2, 4],
+    "upcast_attention": True,
+}
+"""What sets the UNets of Stable Diffusion 2.x apart from those of 1.x."""
+
+
 def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     """Stable Diffusion's UNet with two levels."""
     torch.manual_seed(1)

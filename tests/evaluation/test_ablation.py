@@ -68,3 +68,9 @@ def test_the_table_says_how_many_were_tried(cards: dict[str, list[Card]], tmp_pa
     assert text.count("| faithful |") == text.count("| blind |") == 1
     told = json.loads((tmp_path / "ablation.json").read_text())
     assert told["figures"]["faithful"]["KID"]["noise_sd"] >= 0
+
+
+def test_variants_that_were_dropped_are_still_told(cards: dict[str, list[Card]]) -> None:
+    text = Ablation.of("toy", cards, [0], ["a bad one"]).markdown()
+    assert "Tried before, not shown: a bad one." in text
+    assert "not over patients" in text

@@ -3,6 +3,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,6 +97,8 @@ def test_fetch_lists_what_there_is(monkeypatch: pytest.MonkeyPatch, capsys: Any)
     assert code == 0
     assert "hest-1k" in out
     assert out.count("never downloaded in a test") == len(read_catalogue())
+    for file in (file for entry in read_catalogue().values() for file in entry.files):
+        assert f"  {file.url} (" in out
 
 
 def test_a_set_comes_with_its_terms_and_only_once(
@@ -177,10 +180,19 @@ def test_hub_sections_become_a_manifest(monkeypatch: pytest.MonkeyPatch, capsys:
             "id,dataset_title,patient,organ\nTENX1,Set,7,Bowel\nNCBI2,Set,,Skin\n"
         )
 
+    class Api:
+        def dataset_info(self, repository: str, revision: str) -> Any:
+            return SimpleNamespace(sha=f"{repository}@{revision}")
+
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
     out = tmp_path / "hest"
     assert call(monkeypatch, capsys, "fetch", "hest-1k", "--out", out, "--only", "TENX1", "NCBI2")[0] == 0
     assert asked["repository"] == "MahmoodLab/hest"
+    assert (
+        asked["revision"] == "MahmoodLab/hest@main"
+    )  # main is followed to its commit, which is written down
+    assert "MahmoodLab/hest@main" in (out / "fetched.json").read_text()
     assert {"st/TENX1.h5ad", "wsis/NCBI2.tif"} <= set(asked["allow_patterns"])
     assert (out / "manifest.csv").read_text().splitlines() == [
         "id,patient,path,slide,site",

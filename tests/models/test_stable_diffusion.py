@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,26 +7,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UniPCMultistepScheduler,
+)
 
+from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import TissueAutoencoder
 from stainglass.models.denoiser import make_sd_unet
+from stainglass.models.flow import flow_of
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
 from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.models.stable_diffusion import export_stable_diffusion, find_checkpoint, scaled_statistics
-from tiny_sd import WIDTH, scheduler_of, tiny_checkpoint, tiny_unet, tiny_vae
+from tiny_sd import TWO, WIDTH, scheduler_of, tiny_checkpoint, tiny_unet, tiny_vae
 from verbs import bad, call
 
 GENES, SPOTS = 30, 3
 SETTINGS = {"steps": 10, "interval": (0.0, 1.0), "solver": "euler"}
 
 
-def tiny_pipeline(scheduler: Any, **changes: Any) -> TissuePipeline:
+def tiny_pipeline(scheduler: Any, unet: dict[str, Any] | None = None, **changes: Any) -> TissuePipeline:
     torch.manual_seed(3)
     condnet = GeneCondNet(GENES, width=WIDTH, tokens=2).eval()
     torch.nn.init.normal_(condnet.null_pooled)
-    pipeline = TissuePipeline(tiny_vae().eval(), condnet, tiny_unet().eval(), scheduler)
+    pipeline = TissuePipeline(tiny_vae().eval(), condnet, tiny_unet(**(unet or {})).eval(), scheduler)
     mean, std = scaled_statistics(pipeline.autoencoder) or (None, None)
     assert mean is not None
     assert std is not None
@@ -74,11 +84,18 @@ def paint(own: StableDiffusionPipeline, ours: TissuePipeline, guidance: float, o
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize(
-    ("prediction", "zero_snr"),
-    [("epsilon", False), ("v_prediction", False), ("v_prediction", True), ("sample", False)],
+    ("prediction", "zero_snr", "family"),
+    [
+        ("epsilon", False, {}),
+        ("v_prediction", False, TWO),
+        ("v_prediction", True, TWO),
+        ("sample", False, {}),
+    ],
 )
-def test_parity_with_diffusers_own_pipeline(prediction: str, zero_snr: bool, guidance: float) -> None:
-    ours = tiny_pipeline(scheduler_of(prediction, zero_snr))
+def test_parity_with_diffusers_own_pipeline(
+    prediction: str, zero_snr: bool, family: dict[str, Any], guidance: float
+) -> None:
+    ours = tiny_pipeline(scheduler_of(prediction, zero_snr), family)
     settings = SamplerSettings(**SETTINGS, guidance=guidance)
     own = diffusers_own(ours)
     mean, std = ours._stats()
@@ -235,3 +252,36 @@ def test_the_export_verb(
     assert "exists already" in line
     line = bad(monkeypatch, capsys, "export", run_folder, "--out", tmp_path / "other")
     assert "not of Stable Diffusion's family" in line
+
+
+@pytest.mark.parametrize(
+    "kind", [PNDMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler]
+)
+def test_a_checkpoints_flow_is_that_of_its_betas_whatever_sampler_it_ships_with(kind: Any) -> None:
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    expected = flow_of(DDIMScheduler(prediction_type="v_prediction", **betas))
+    found = flow_of(kind(prediction_type="v_prediction", **betas))
+    assert found == expected
+    assert 0.9 < found.top < 1
+
+
+def test_the_guides_way_to_plain_diffusers_runs_as_it_is_written(cohort: Cohort, tmp_path: Path) -> None:
+    """From an AnnData to pictures by StableDiffusionPipeline, word for word but for paths and steps."""
+    page = (Path(__file__).parents[2] / "docs" / "stable_diffusion.md").read_text(encoding="utf-8")
+    (code,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "StableDiffusionPipeline" in b]
+    adata = next(iter(cohort.sections.values())).used_spots
+    genes = tuple(adata.var_names[:GENES])
+    ours = tiny_pipeline(scheduler_of("v_prediction", True), gene_ids=genes, gene_symbols=genes)
+    ours.save_pretrained(tmp_path / "generator")
+    export_stable_diffusion(ours, tmp_path / "sd")
+    for written, here in (
+        ("runs/her2st_sd/generator", str(tmp_path / "generator")),
+        ("her2st_sd_diffusers", str(tmp_path / "sd")),
+        ("num_inference_steps=20", "num_inference_steps=2"),
+    ):
+        assert code.count(written) == 1
+        code = code.replace(written, here)
+    names: dict[str, Any] = {"adata": adata}
+    exec(code, names)
+    assert len(names["pictures"]) == 4
+    assert all(picture.size == (64, 64) for picture in names["pictures"])

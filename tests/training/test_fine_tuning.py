@@ -11,6 +11,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from small_recipe import small_recipe
+from stainglass.cli.judge import _length
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import DenoiserLoop, Loop, Recipe, recipe_from_tree
 from stainglass.errors import StainglassError
@@ -23,7 +24,7 @@ from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
 from stainglass.training.optimiser import make_optimiser
 from stainglass.training.stages import train_generator
 from stainglass.training.tuning import choose_trained, finish_stage
-from tiny_sd import WIDTH, scheduler_of, tiny_checkpoint, tiny_vae
+from tiny_sd import TWO, WIDTH, scheduler_of, tiny_checkpoint, tiny_vae
 
 STAGES: tuple[dict[str, Any], ...] = (
     {"train": "condnet", "steps": 2},
@@ -44,7 +45,7 @@ def recipe(source: Path, stages: tuple[dict[str, Any], ...] = STAGES, **loop: An
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("sd"), scheduler_of("v_prediction", True))
+    return tiny_checkpoint(tmp_path_factory.mktemp("sd"), scheduler_of("v_prediction", True), **TWO)
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +272,19 @@ def test_checkpoints_hold_nothing_frozen(tuned: Path, source: Path) -> None:
         assert sum(v.numel() for n, v in held.items() if n.startswith("denoiser")) < whole / 10
         assert load_file(folder / "ema.safetensors").keys() <= held.keys()
         assert json.loads((folder / "state.json").read_text())["step"] == 2
+
+
+def test_a_checkpoint_that_moved_on_is_not_gone_on_with(
+    tuned: Path, source: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    shutil.copytree(tuned, tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "generator")
+    (tmp_path / "again" / "checkpoint.json").write_text('{"source": "someone/sd@0123abcd"}')
+    with pytest.raises(StainglassError, match=r"began with someone/sd@0123abcd"):
+        train_generator(cohort, cohort.split(), recipe(source), tmp_path / "again")
+
+
+def test_the_card_tells_every_stage(source: Path) -> None:
+    loop = recipe(source).train_denoiser
+    told = f"6 steps (condnet 2, cross-attention 2, lora 2) of {loop.batch * loop.accumulate} windows"
+    assert _length(loop) == told

@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
+from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.stain_variants import stain_variants
 from stainglass.cohort.windows import Window
@@ -12,10 +13,12 @@ from stainglass.config import DenoiserLoop, GeneEncoder
 from stainglass.genes.normalise import log_normalised
 from stainglass.models.autoencoder import TissueAutoencoder, encode_pixels, load_autoencoder, pixels_to_input
 from stainglass.models.flow import RECTIFIED
+from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.turns import TURNS, turn_plane
 from stainglass.training.denoise import LatentCrops, LatentSpace
 from stainglass.training.encode import _inverse, encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
+from stainglass.training.stages import train_generator
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +163,21 @@ def test_windows_are_also_cut_from_sections_in_other_stains(
         assert min(gap.values()) < 1e-2
         near[min(gap, key=gap.__getitem__)] += 1
     assert min(near.values()) > 10
+
+
+def test_stains_of_the_training_fold_travel_with_the_generator(cohort: Cohort, tmp_path: Path) -> None:
+    training = cohort.split().train
+    recipe = small_recipe(
+        train_denoiser={"steps": 1, "batch": 1, "stain_variants": 1, "stain_method": "reinhard"}
+    )
+    train_generator(cohort, cohort.split(), recipe, tmp_path)
+    facts = TissuePipeline.from_pretrained(tmp_path / "generator").facts
+    assert facts is not None
+    (told,) = facts.stains
+    (stain,) = stain_variants(cohort, training, 1, "reinhard", recipe.train_denoiser.seed)
+    assert told["method"] == "reinhard"
+    assert told["name"] == stain.name
+    assert set(told["own"]) == set(told["drawn"]) == set(training)
+    for name in training:
+        np.testing.assert_allclose(told["own"][name], stain.own[name].numbers(), atol=1e-6)
+        np.testing.assert_allclose(told["drawn"][name], stain.drawn[name].numbers(), atol=1e-6)

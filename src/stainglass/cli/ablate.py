@@ -35,7 +35,7 @@ def ablate(
 
     For instance::
 
-        stainglass ablate recipes/crc_ablation.yaml --out runs/ablation --preset brief
+        stainglass ablate recipes/crc_ablation.yaml --out runs/ablation
 
     Parameters
     ----------
@@ -65,7 +65,9 @@ def ablate(
             place = out / "variants" / name / f"seed-{seed}"
             console.rule(f"{name}, training seed {seed}", align="left")
             cards.setdefault(name, []).append(_judged(cohort, split, variant, seed, folder, place))
-    table = Ablation.of(plan.title or plan.name, cards, plan.ablation.training_seeds)
+    tried = {path.name for path in (out / "variants").iterdir()}
+    earlier = sorted(tried - set(variants))
+    table = Ablation.of(plan.title or plan.name, cards, plan.ablation.training_seeds, earlier)
     path = table.write(out)
     print(path.read_text(encoding="utf-8"))
     say_next(f"look at {path}; every training is a run: stainglass report {out}/variants/…")

@@ -22,7 +22,7 @@ from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.memory import plan_memory
 from stainglass.models.solver import evaluations
-from stainglass.models.stable_diffusion import find_checkpoint
+from stainglass.models.stable_diffusion import CONFIGS, find_checkpoint
 from stainglass.models.towers import CONVNET
 from stainglass.progress import console
 from stainglass.sections.read import SectionSource
@@ -152,7 +152,7 @@ def _tell_gpu(plan: Recipe) -> None:
     """Memory that fine-tuning a checkpoint takes on a GPU, by arithmetic, of the stage that takes most."""
     if plan.denoiser.source is None:
         return
-    config = find_checkpoint(plan.denoiser.source, plan.denoiser.revision).unet_config()
+    config = find_checkpoint(plan.denoiser.source, plan.denoiser.revision, CONFIGS).unet_config()
     plans = {
         stage.train: plan_memory(
             config,
@@ -235,7 +235,7 @@ def _denoiser(plan: Recipe, batch: int) -> tuple[torch.nn.Module, Callable[[], t
         channels, width, timed = _latent_channels(plan), plan.genes.width, batch
         network = make_denoiser(plan.denoiser, channels, side, width)
     else:  # of a checkpoint only the shape matters, and one window of it takes long enough
-        config = find_checkpoint(source, plan.denoiser.revision).unet_config()
+        config = find_checkpoint(source, plan.denoiser.revision, CONFIGS).unet_config()
         channels, width, timed = config["in_channels"], config["cross_attention_dim"], 1
         network = UNet2DConditionModel.from_config(config)
     tokens = plan.windows.max_spots * plan.genes.tokens

@@ -86,6 +86,9 @@ def _list(entries: dict[str, Entry]) -> None:
         known = "hashes of the hub" if entry.hub else f"{hashed} of {len(entry.files)} hashes known"
         tried = "downloaded in a test" if entry.downloaded_in_a_test else "never downloaded in a test"
         print(f"{entry.name}\n  {entry.title}\n  {entry.page}\n  terms: {entry.terms}\n  {known}; {tried}")
+        for file in entry.files:
+            size = "size not known" if file.gigabytes is None else f"about {file.gigabytes:g} GB"
+            print(f"  {file.url} ({size})")
         if entry.note:
             print(f"  {entry.note}")
     say_next("stainglass fetch NAME --out DIR")

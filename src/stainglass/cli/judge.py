@@ -24,7 +24,7 @@ from stainglass.synthesis.paint import CohortPainter
 if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.splits import Split
-    from stainglass.config import Recipe
+    from stainglass.config import DenoiserLoop, Recipe
     from stainglass.evaluation.card import Card
     from stainglass.genes.axis import GeneAxis
 
@@ -152,6 +152,13 @@ def read_patches(
     )
 
 
+def _length(loop: DenoiserLoop) -> str:
+    """How long was trained, stage by stage."""
+    stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
+    told = f" ({', '.join(stages)})" if loop.stages else ""
+    return f"{loop.all_steps} steps{told} of {loop.batch * loop.accumulate} windows"
+
+
 def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) -> EvaluationSettings:
     evaluation, loop, split = recipe.evaluation, recipe.train_denoiser, cohort.split(recipe.split.name)
     shared = {cohort.patients[name] for name in split.part(judged)} & set(split.shared_patients)
@@ -175,7 +182,7 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) ->
     return EvaluationSettings(
         mpp=cohort.mpp,
         split=judged,
-        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {loop.steps} steps of {loop.batch} windows",
+        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop)}",
         n=evaluation.windows,
         seeds=evaluation.noise_seeds,
         lpips_weights=Path(evaluation.lpips_weights) if evaluation.lpips_weights else None,

@@ -24,8 +24,8 @@ from stainglass.sections import read_sections, simulate_cohort
 from stainglass.synthesis.generator import Generator
 from stainglass.training.stages import train_generator
 
-OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "simulated", "cohort", "autoencoder", "denoiser",
-            "generator", "generated", "clip", "embeddings", "evaluation", "analysis", "report.html")  # fmt: skip
+OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "checkpoint.json", "simulated", "cohort", "autoencoder", "denoiser",
+            "distil", "generator", "generated", "clip", "embeddings", "evaluation", "analysis", "report.html")  # fmt: skip
 SHOWN = 36
 """Patches written as files: the first windows, uncurated."""
 

@@ -44,6 +44,15 @@ class StainVariant:
         restained: UInt8[np.ndarray, "h w 3"] = self.own[section].restain(pixels, self.drawn[section])
         return restained
 
+    def told(self) -> dict[str, Any]:
+        """What travels with a generator: the method, and every section's fitted and given stain in numbers."""
+        numbers = {
+            part: {name: [round(float(v), 6) for v in stain.numbers()] for name, stain in stains.items()}
+            for part, stains in (("own", self.own), ("drawn", self.drawn))
+        }
+        method = type(next(iter(self.own.values()))).__name__.lower()
+        return {"name": self.name, "method": method, **numbers}
+
 
 def stain_variants(
     cohort: Cohort, sections: Sequence[str], number: int, method: Method = "macenko", seed: int = 0

@@ -54,6 +54,8 @@ class Ablation:
     ----------
     figures
         Variant → heading → figure, variants in the recipe's order; a figure nobody could compute is left out.
+    earlier
+        Variants that were tried in the same folder before and are not in the recipe any more.
     """
 
     recipe: str
@@ -64,9 +66,16 @@ class Ablation:
     training_seeds: tuple[int, ...]
     held_out: tuple[str, ...]
     figures: Mapping[str, Mapping[str, Figure]]
+    earlier: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, recipe: str, cards: Mapping[str, Sequence[Card]], training_seeds: Sequence[int]) -> Ablation:
+    def of(
+        cls,
+        recipe: str,
+        cards: Mapping[str, Sequence[Card]],
+        training_seeds: Sequence[int],
+        earlier: Sequence[str] = (),
+    ) -> Ablation:
         """From every variant's cards, one a training seed.
 
         Raises
@@ -83,7 +92,7 @@ class Ablation:
                 raise ValueError("cards of different windows or seeds cannot stand in one table")
         return cls(
             recipe, first.split, _judge(first), first.n, first.seeds, tuple(training_seeds), first.held_out_sections,
-            {name: dict(_figures(some)) for name, some in cards.items()},
+            {name: dict(_figures(some)) for name, some in cards.items()}, tuple(earlier),
         )  # fmt: skip
 
     def write(self, folder: Path) -> Path:
@@ -96,11 +105,13 @@ class Ablation:
     def markdown(self) -> str:
         """The table for people, with what its brackets mean and how many variants were tried."""
         headings = [h for h in FIGURES.values() if any(h in found for found in self.figures.values())]
+        before = f" Tried before, not shown: {', '.join(self.earlier)}." if self.earlier else ""
         lines = [
             f"{len(self.figures)} variants of {self.recipe}, {len(self.training_seeds)} trainings each, judged on "
             f"{', '.join(self.held_out)} ({self.split}) by {self.judge}; N = {self.n} windows, "
-            f"noise seeds {list(self.noise_seeds)}.",
-            "[interval over windows]; ± deviation between trainings; (± between noise seeds of one training).",
+            f"noise seeds {list(self.noise_seeds)}.{before}",
+            "[interval over windows of these sections, not over patients]; ± deviation between trainings; "
+            "(± between noise seeds of one training).",
             "",
             "| variant | " + " | ".join(headings) + " |",
             "|---" * (len(headings) + 1) + "|",

@@ -21,7 +21,7 @@ def fetch_hub(
     StainglassError
         When no section is named, the terms were not accepted, a section is not there, or the hub is not reached.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -33,10 +33,11 @@ def fetch_hub(
         raise StainglassError(hub.repository, "is too large to fetch whole", "Name sections with --only")
     patterns = [p.replace("{id}", name) for p in hub.patterns for name in (only if "{id}" in p else ("",))]
     try:
+        commit = HfApi().dataset_info(hub.repository, revision=hub.revision).sha
         snapshot_download(
             hub.repository,
             repo_type="dataset",
-            revision=hub.revision,
+            revision=commit,
             local_dir=out,
             allow_patterns=patterns,
         )
@@ -56,7 +57,7 @@ def fetch_hub(
         raise StainglassError(
             hub.repository, f"has no section {', '.join(missing)}", f"Choose among the ids on {page}"
         )
-    return {**hub.__dict__, "patterns": patterns}, _rows(out)
+    return {**hub.__dict__, "patterns": patterns, "commit": commit}, _rows(out)
 
 
 def _rows(out: Path) -> list[dict[str, str]]:

@@ -56,6 +56,8 @@ class Facts:
         Whether a denoiser of Stable Diffusion's family is told the pooled vector, as one more token.
     sampling
         Solver, steps, guidance and interval of `SamplerSettings`: those of its recipe.
+    stains
+        Stain variants it was also trained on: name, method, numbers fitted and drawn a section.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Facts:
     training: dict[str, Any] = field(default_factory=dict)
     pooled: bool = True
     sampling: dict[str, Any] = field(default_factory=dict)
+    stains: tuple[dict[str, Any], ...] = ()
 
     @property
     def sampler(self) -> SamplerSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from stainglass.models.flow import flow_of
 from stainglass.models.pipeline import TissuePipeline
 
 PARTS = ("unet/*.json", "unet/*.safetensors", "vae/*.json", "vae/*.safetensors", "scheduler/*.json")
+CONFIGS = tuple(part for part in PARTS if part.endswith(".json"))
 NOT_NEEDED = ("*.fp16.*", "*non_ema*")
 """Variants of the same weights beside them."""
 
@@ -108,8 +110,13 @@ def _unfit(config: dict[str, Any]) -> str | None:
     return None
 
 
-def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+def find_checkpoint(source: str, revision: str | None = None, parts: Sequence[str] = PARTS) -> Checkpoint:
     """A checkpoint by folder or hub id; of the latter, what is needed is fetched into the hub's own cache.
+
+    Parameters
+    ----------
+    parts
+        Patterns of what is needed: everything, or `CONFIGS` to look at its shape only.
 
     Raises
     ------
@@ -123,7 +130,7 @@ def find_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
         raise StainglassError(source, "no such folder, and no hub id", "Check denoiser.source")
     try:
         fetched = huggingface_hub.snapshot_download(
-            source, revision=revision, allow_patterns=list(PARTS), ignore_patterns=list(NOT_NEEDED)
+            source, revision=revision, allow_patterns=list(parts), ignore_patterns=list(NOT_NEEDED)
         )
     except Exception as error:  # the hub's client raises errors of its own, of httpx and of the disk
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

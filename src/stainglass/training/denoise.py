@@ -39,6 +39,8 @@ class LatentSpace:
         Raster name by turn; a single one when turns can be done on latents.
     restained
         The same for each stain the sections were also given.
+    stains
+        These stains, as `StainVariant.told` tells them.
     """
 
     autoencoder: Any
@@ -46,6 +48,7 @@ class LatentSpace:
     mean: Float32[np.ndarray, c]
     std: Float32[np.ndarray, c]
     restained: tuple[tuple[str, ...], ...] = ()
+    stains: tuple[dict[str, Any], ...] = ()
 
     @property
     def frequencies(self) -> tuple[Frequency, ...] | None:

@@ -89,7 +89,7 @@ def latent_space(cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any)
         frequencies = getattr(autoencoder, "frequencies", None)
         scaled = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
     mean, std = scaled
-    return LatentSpace(autoencoder, rasters, mean, std, restained)
+    return LatentSpace(autoencoder, rasters, mean, std, restained, tuple(s.told() for s in stains))
 
 
 def train_clip(
@@ -160,7 +160,7 @@ def train_generator(
     if recipe.denoiser.source is not None:  # before anything is trained for it
         checkpoint = find_checkpoint(recipe.denoiser.source, recipe.denoiser.revision)
         checkpoint.condition_width()
-        source = checkpoint.name
+        source = _same_checkpoint(run / "checkpoint.json", checkpoint.name)
     timing = run / "timing.json"
     clip = _timed(timing, "clip", lambda: train_clip(cohort, split, recipe, run / "clip", on_preview))
     autoencoder = _timed(
@@ -266,7 +266,27 @@ def _facts(
         },
         pooled=recipe.denoiser.pooled == "token",
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
+        stains=space.stains,
     )
+
+
+def _same_checkpoint(path: Path, name: str) -> str:
+    """The checkpoint's name, written down when a run begins: a hub id that moved on meanwhile is not gone on with.
+
+    Raises
+    ------
+    StainglassError
+        When the run began with another checkpoint, or another commit of it.
+    """
+    if path.is_file():
+        began = read_json(path, "checkpoint")["source"]
+        if began != name:
+            raise StainglassError(
+                path.parent, f"began with {began}, and {name} was found now",
+                "Pin the former with denoiser.revision, or choose another --out",
+            )  # fmt: skip
+    write_json(path, {"source": name})
+    return name
 
 
 def _timed(path: Path, name: str, work: Callable[[], Any]) -> Any:
