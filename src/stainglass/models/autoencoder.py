@@ -192,6 +192,10 @@ def load_autoencoder(folder: str | Path) -> Any:
             path, f"cannot be loaded ({_first_line(error)})", "Give a folder with safetensors weights"
         ) from None
     model.eval().requires_grad_(False)
+    if not torch.cuda.is_available():
+        model.to(
+            memory_format=torch.channels_last
+        )  # convolutions at full resolution: a quarter to a half faster on CPUs
     side = 8 * LATENT_STEP_PX
     latents = encode_pixels(model, torch.zeros(1, 3, side, side))
     if latents.shape[-1] != side // LATENT_STEP_PX:
