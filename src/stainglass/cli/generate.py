@@ -14,7 +14,7 @@ from stainglass.cli.common import DryRun, print_result, say_next
 def generate(
     source: Path,
     *,
-    model: Annotated[str, Parameter(help="A generator's folder (or a run's, a hub id, or builtin:breast).")],
+    model: Annotated[str, Parameter(help="A generator's folder (or a run's, a hub id, or builtin:NAME).")],
     out: Path,
     n: Annotated[int | None, Parameter(help="This many windows, spread evenly; all by default.")] = None,
     part: Annotated[

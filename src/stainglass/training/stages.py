@@ -204,15 +204,15 @@ def distilled_generator(
             f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",
             "Give the cohort it was trained on",
         )
-    seconds = run / "timing.json"
+    timing = run / "timing.json"
     _timed(
-        seconds,
+        timing,
         "distil",
         lambda: train_few_steps(cohort, split, recipe, teacher, run / "distil", on_preview),
     )
     few = {
         "distilled to": f"{recipe.distil.levels} steps in {recipe.distil.steps} of training",
-        "distil seconds": round(read_json(seconds, "timing")["distil"]),
+        "distil seconds": round(read_json(timing, "timing")["distil"]),
     }
     teacher.facts = replace(
         facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
@@ -223,10 +223,9 @@ def distilled_generator(
 def save_generator(pipeline: TissuePipeline, folder: Path, recipe: Recipe) -> TissuePipeline:
     """Save a generator in the recipe's precision and take up again what was saved: that is what will be judged."""
     if recipe.half:
+        # torch's own `to`: that of diffusers warns of modules that must stay in single precision, and there are none.
         for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
-            nn.Module.to(
-                part, torch.float16
-            )  # diffusers' own warns of float32 modules, of which there are none
+            nn.Module.to(part, torch.float16)
     pipeline.save_pretrained(folder)
     return TissuePipeline.from_pretrained(folder)
 
