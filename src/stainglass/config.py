@@ -237,6 +237,12 @@ class DenoiserLoop(Loop):
     image_share: float = Field(0.0, ge=0, lt=1)
     """Share of windows told the CLIP embedding of their own picture instead of genes; needs ``clip``."""
 
+    direction: float = Field(0.0, ge=0)
+    """Weight of 1 − cosine between the velocity and what it should be, window by window, beside the squared error
+    (Yao et al. 2024)."""
+    times: Literal["flow", "even"] = "flow"
+    """Noise levels of training: ``flow`` as the denoiser's flow draws them (ours logit-normally, Stable Diffusion's
+    timesteps evenly), or all levels as often."""
     null_share: float = Field(0.15, ge=0, lt=1)
     """Share of windows whose whole condition is dropped, for guidance."""
     anywhere_share: float = Field(0.7, ge=0, le=1)

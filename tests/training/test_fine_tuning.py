@@ -2,7 +2,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ from stainglass.cli.judge import _length
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import DenoiserLoop, Loop, Recipe, recipe_from_tree
 from stainglass.errors import StainglassError
-from stainglass.models.denoiser import make_sd_unet
+from stainglass.models.denoiser import hear, make_sd_unet, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.stable_diffusion import find_checkpoint
-from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
+from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
 from stainglass.training.optimiser import make_optimiser
 from stainglass.training.stages import train_generator
 from stainglass.training.tuning import choose_trained, finish_stage
@@ -228,7 +228,9 @@ def test_noise_offset_shifts_whole_channels(cohort: Cohort, run_folder: Path) ->
     assert spread(0.5) == pytest.approx((1 / 64 + 0.25) ** 0.5, rel=0.1)
 
 
-def test_min_snr_weighs_the_loss(run_folder: Path) -> None:
+def loss_of(**settings: float) -> tuple[float, float]:
+    """Of four latent windows at noise level 0.1, by an untrained network: the loss and the mean turn of its answer."""
+    torch.manual_seed(0)
     condnet = GeneCondNet(12, width=32, tokens=2)
     space = LatentSpace(None, ("x",), np.zeros(4, np.float32), np.ones(4, np.float32))
     g = torch.Generator().manual_seed(0)
@@ -239,10 +241,48 @@ def test_min_snr_weighs_the_loss(run_folder: Path) -> None:
         "measured": torch.ones(2, 12, dtype=torch.bool),
     }  # fmt: skip
     unet = make_sd_unet((32, 32), 1, 16, 4, 8, 32)
-    plain, weighed = (
-        Denoise(condnet, unet, space, RECTIFIED, min_snr=gamma)(batch)[0].item() for gamma in (None, 5.0)
-    )
+    objective = Denoise(condnet, unet, space, RECTIFIED, **settings)
+    with torch.no_grad():
+        x = 0.9 * batch["z"] + 0.1 * batch["noise"]
+        told = hear(unet, condnet(conditions_of(batch)), condnet, True)
+        v, wanted = predict_velocity(unet, x, batch["t"], told, RECTIFIED), batch["noise"] - batch["z"]
+        norms = v.flatten(1).norm(dim=1) * wanted.flatten(1).norm(dim=1)
+        turned = 1 - (v * wanted).flatten(1).sum(1) / norms
+        return objective(batch)[0].item(), turned.mean().item()
+
+
+def test_min_snr_weighs_the_loss() -> None:
+    plain, weighed = loss_of()[0], loss_of(min_snr=5.0)[0]
     assert weighed == pytest.approx(plain * 5 * 0.1**2, rel=1e-4)  # SNR is 81 there
+
+
+def test_the_direction_of_the_velocity_counts_beside_its_error() -> None:
+    plain, turned = loss_of()
+    assert 0.01 < turned < 2
+    assert loss_of(direction=0.5)[0] == pytest.approx(plain + 0.5 * turned, rel=1e-4)
+
+
+def test_all_noise_levels_as_often_when_asked(cohort: Cohort, run_folder: Path) -> None:
+    generator = TissuePipeline.from_pretrained(run_folder / "generator")
+    assert generator.facts is not None
+    folder = cohort.sections[cohort.split().train[0]].path / "latent"
+    raster = next(p.name for p in folder.iterdir() if "tissue" in p.name)
+    mean, std = (np.asarray(v, np.float32) for v in (generator.facts.latent_mean, generator.facts.latent_std))
+    space = LatentSpace(generator.autoencoder, (raster,), mean, std)
+
+    def outer(times: Literal["flow", "even"]) -> float:
+        """Share of levels in the outer fifths."""
+        crops = LatentCrops(
+            cohort, cohort.split().train, generator.facts.axis, space, small_recipe().genes,  # type: ignore[union-attr]
+            DenoiserLoop(times=times), size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED,
+        )  # fmt: skip
+        levels = np.array([crops.example(i)["t"] for i in range(300)])
+        assert levels.min() >= 0
+        assert levels.max() <= 1
+        return float(((levels < 0.2) | (levels > 0.8)).mean())
+
+    assert outer("even") == pytest.approx(0.4, abs=0.08)
+    assert outer("flow") == pytest.approx(0.17, abs=0.06)  # a standard normal's share beyond ±1.39
 
 
 def test_optimisers_take_what_is_trained() -> None:

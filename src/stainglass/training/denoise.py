@@ -117,7 +117,7 @@ class LatentCrops:
         return {
             "z": z,
             "noise": self._noise(z.shape, rng),
-            "t": np.asarray(self.flow.draw(rng), dtype=np.float32),
+            "t": np.asarray(self._level(rng), dtype=np.float32),
             "counts": corrupted(told.counts[0], self.genes, rng),
             "offsets_um_yx": turn_offsets(torch.from_numpy(told.offsets_um_yx[0]), turn).numpy(),
             "diameters_um": told.diameters_um[0],
@@ -125,6 +125,9 @@ class LatentCrops:
             "measured": self.measured[which],
             **({} if image is None else {"images": image}),
         }
+
+    def _level(self, rng: np.random.Generator) -> float:
+        return self.flow.draw(rng) if self.loop.times == "flow" else self.flow.top * rng.random()
 
     def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Float32[np.ndarray, "c h w"]:
         """Standard normal noise, its channels shifted as a whole when the recipe says so (Guttenberg 2023)."""
@@ -188,6 +191,8 @@ class Denoise(Objective):
         Whether a denoiser of Stable Diffusion's family is told the pooled vector.
     min_snr
         γ of min-SNR-γ, or None.
+    direction
+        Weight of 1 − cosine between the velocity and ε − z, window by window (Yao et al. 2024).
     preview
         Windows that `picture` shows.
     """
@@ -204,9 +209,10 @@ class Denoise(Objective):
         *,
         pooled: bool = True,
         min_snr: float | None = None,
+        direction: float = 0.0,
     ) -> None:
         super().__init__()
-        self.condnet, self.denoiser = condnet, denoiser
+        self.condnet, self.denoiser, self._direction = condnet, denoiser, direction
         self._space = [
             space
         ]  # in a list, so that the frozen autoencoder is not trained or saved with this module
@@ -219,9 +225,14 @@ class Denoise(Objective):
         z, noise, t = batch["z"], batch["noise"], batch["t"]
         at = t[:, None, None, None]
         v = predict_velocity(self.denoiser, (1 - at) * z + at * noise, t, self._told(batch), self._flow)
-        squared = (v - (noise - z)).pow(2)
+        wanted = noise - z
+        squared = (v - wanted).pow(2)
         weight = self._flow.loss_weight(t, self._min_snr)[:, None, None, None]
-        return (weight * self.channel_weight * squared).mean(), {"unweighted": squared.detach().mean()}
+        loss = (weight * self.channel_weight * squared).mean()
+        if self._direction > 0:
+            turned = 1 - nn.functional.cosine_similarity(v.flatten(1), wanted.flatten(1))
+            loss = loss + self._direction * turned.mean()
+        return loss, {"unweighted": squared.detach().mean()}
 
     def _told(self, batch: Batch) -> Embedded:
         return hear(self.denoiser, self.condnet(conditions_of(batch)), self.condnet, self._pooled)

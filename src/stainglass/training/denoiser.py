@@ -123,8 +123,9 @@ def train_denoiser(
         choose_trained(network.denoiser, stage)
         # A new objective a stage: Accelerate wraps each module once, and an unwrapped one never again.
         objective = Denoise(
-            condnet, network.denoiser, space, flow, preview, pooled=pooled, min_snr=stage.min_snr
-        )
+            condnet, network.denoiser, space, flow, preview,
+            pooled=pooled, min_snr=stage.min_snr, direction=stage.direction,
+        )  # fmt: skip
         train(objective, Following(examples, first), stage, place, title, on_preview)
         finish_stage(network.denoiser, stage, place)
         first += stage.steps * stage.batch * stage.accumulate
