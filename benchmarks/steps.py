@@ -4,16 +4,18 @@
 
 The same held-out windows and noise are painted by every solver and number of steps, and once as a stock diffusers pipeline would
 (Euler, 50 steps, guided at each: 100 evaluations). A distance is told as a ratio to that of as many real training windows, in the
-eyes of every judge whose weights are here (``--lpips-weights`` for the second). Seconds are a 256 px window's or whatever the
-run's windows are, decoding included, conditions and all, in batches of 16; every way is timed in this run.
+eyes of every judge whose weights are here (``--lpips-weights`` for the second); what is read back of expression, as a share of
+what real windows give. Seconds are those of one window, decoding included, conditions and all, in batches of 16; every way is
+timed in this run.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +23,16 @@ from numpy.typing import NDArray
 
 from benchmarks.common import arguments, emit
 from benchmarks.sampling import count_forwards
-from stainglass.cli.judge import read_tissue
+from stainglass.analysis.recovery import Reader, mean_correlation, variable_genes
+from stainglass.cli.judge import TRAIN_WINDOWS, read_tissue
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import load_recipe
 from stainglass.evaluation.distances import frechet_distance, kernel_distance
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.measure import judge_features
+from stainglass.evaluation.resampling import codes
 from stainglass.evaluation.settings import EvaluationSettings
-from stainglass.evaluation.tissue import Tissue
+from stainglass.genes.normalise import log_normalised
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.synthesis.paint import CohortPainter
 
@@ -45,56 +49,73 @@ BATCH = 16
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Paint, judge, tell."""
     parser = arguments(__doc__)
-    parser.add_argument("run", type=Path)
     parser.add_argument("--few", type=Path, help="a run that was distilled from it")
-    parser.add_argument("--cohort", type=Path)
-    parser.add_argument("--windows", type=int, default=96)
-    parser.add_argument("--lpips-weights", type=Path)
-    options = parser.parse_args(argv)
-    recipe = load_recipe(options.run / "recipe.yaml")
-    cohort = Cohort.open(options.cohort or options.run / "cohort")
-    split = cohort.split(recipe.split.name)
-    pipeline = TissuePipeline.from_pretrained(options.run / "generator")
-    assert pipeline.facts is not None
-    real = read_tissue(cohort, split.part(recipe.evaluation.part), pipeline.facts, "real", options.windows)
-    train = read_tissue(cohort, split.train, pipeline.facts, "train", len(real))
-    settings = EvaluationSettings(mpp=cohort.mpp, lpips_weights=options.lpips_weights)
-    bench = _Bench(real, train, settings)
-    own = pipeline.facts.sampler
-    rows = [bench.row(pipeline, replace(own, solver=s, steps=n), options.seed) for s, n in SWEEP]
-    rows.append({**bench.row(pipeline, STOCK, options.seed), "solver": "stock (euler)"})
+    bench, options = Bench.of(parser, argv)
+    own = bench.sampler
+    rows = [bench.row(replace(own, solver=s, steps=n)) for s, n in SWEEP]
+    rows.append({**bench.row(STOCK), "solver": "stock (euler)"})
     if options.few is not None:
         few = TissuePipeline.from_pretrained(options.few / "generator")
         assert few.facts is not None
-        rows.append({**bench.row(few, few.facts.sampler, options.seed), "solver": "distilled"})
-    figures = {
-        "windows": len(real),
-        "window_px": pipeline.facts.window_px,
-        "sampler": {"guidance": own.guidance, "interval": own.interval},
-        "rows": rows,
-    }
-    return emit("steps", figures, options.out)
+        rows.append({**bench.row(few.facts.sampler, few), "solver": "distilled"})
+    return emit("steps", {**bench.told(), "rows": rows}, options.out)
 
 
-class _Bench:
-    """The windows, and what the judges make of real ones."""
+class Bench:
+    """Held-out windows, and what the judges make of real ones."""
 
-    def __init__(self, real: Tissue, train: Tissue, settings: EvaluationSettings) -> None:
-        self.real = real
-        self.judges = build_judges(settings)[0]
-        self.features = judge_features(self.judges, real.pixels, "real windows")
+    def __init__(
+        self, run: Path, cohort: Cohort, windows: int, lpips_weights: Path | None, seed: int
+    ) -> None:
+        recipe = load_recipe(run / "recipe.yaml")
+        split = cohort.split(recipe.split.name)
+        self.pipeline, self.seed = TissuePipeline.from_pretrained(run / "generator"), seed
+        facts = self.pipeline.facts
+        assert facts is not None
+        self.window_px, self.sampler = facts.window_px, facts.sampler
+        self.real = read_tissue(cohort, split.part(recipe.evaluation.part), facts, "real", windows)
+        train = read_tissue(cohort, split.train, facts, "train", TRAIN_WINDOWS)
+        self.judges = build_judges(EvaluationSettings(mpp=cohort.mpp, lpips_weights=lpips_weights))[0]
+        self.features = judge_features(self.judges, self.real.pixels, "real windows")
         ours = judge_features(self.judges, train.pixels, "training windows")
-        self.train = {name: frechet_distance(f, self.features[name]) for name, f in ours.items()}
+        same_n = np.linspace(0, len(train) - 1, min(len(self.real), len(train))).round().astype(int)
+        self.train = {name: frechet_distance(f[same_n], self.features[name]) for name, f in ours.items()}
+        expression = log_normalised(train.counts)
+        chosen = variable_genes(expression, recipe.evaluation.recovery_genes)
+        self.readers = {name: Reader.fit(f, expression[:, chosen]) for name, f in ours.items()}
+        self.measured = log_normalised(self.real.counts)[:, chosen].astype(np.float64)
+        self.recovered = {name: self._recovery(name, f) for name, f in self.features.items()}
 
-    def row(self, pipeline: TissuePipeline, settings: SamplerSettings, seed: int) -> dict[str, object]:
-        """One way of painting."""
-        painter, real = CohortPainter(pipeline, settings, BATCH), self.real
+    @classmethod
+    def of(cls, parser: ArgumentParser, argv: Sequence[str] | None) -> tuple[Bench, Namespace]:
+        """From the command line."""
+        parser.add_argument("run", type=Path)
+        parser.add_argument("--cohort", type=Path)
+        parser.add_argument("--windows", type=int, default=96)
+        parser.add_argument("--lpips-weights", type=Path)
+        options = parser.parse_args(argv)
+        cohort = Cohort.open(options.cohort or options.run / "cohort")
+        return cls(options.run, cohort, options.windows, options.lpips_weights, options.seed), options
+
+    def told(self) -> dict[str, object]:
+        """What all rows share."""
+        return {
+            "windows": len(self.real),
+            "window_px": self.window_px,
+            "sampler": asdict(self.sampler),
+            "recovery_of_real": {name: round(r, 3) for name, r in self.recovered.items()},
+        }
+
+    def row(self, settings: SamplerSettings, pipeline: TissuePipeline | None = None) -> dict[str, object]:
+        """One way of painting, by the run's generator unless another is given."""
+        pipeline, real = pipeline or self.pipeline, self.real
+        painter = CohortPainter(pipeline, settings, BATCH)
         few = min(BATCH, len(real))
         asked = count_forwards(
-            pipeline, lambda: painter.paint(real.windows[:few], real.conditions.take(range(few)), seed)
+            pipeline, lambda: painter.paint(real.windows[:few], real.conditions.take(range(few)), self.seed)
         )
         began = time.perf_counter()
-        painted: NDArray[np.uint8] = painter.paint(real.windows, real.conditions, seed)
+        painted: NDArray[np.uint8] = painter.paint(real.windows, real.conditions, self.seed)
         seconds = (time.perf_counter() - began) / len(real)
         found = judge_features(self.judges, painted, f"{settings.solver} {settings.steps}")
         return {
@@ -107,7 +128,14 @@ class _Bench:
                 for name, f in found.items()
             },
             "kid": {name: round(kernel_distance(f, self.features[name]), 4) for name, f in found.items()},
+            "recovery_share": {
+                name: round(self._recovery(name, f) / self.recovered[name], 3) for name, f in found.items()
+            },
         }
+
+    def _recovery(self, judge: str, features: NDArray[np.float32]) -> float:
+        sections = codes(self.real.sections)
+        return mean_correlation(self.readers[judge].read(features), self.measured, sections)
 
 
 if __name__ == "__main__":
