@@ -2,6 +2,8 @@
 
     python docs/make_picture.py runs/demo docs/images/demo.jpg                  # real above, painted below
     python docs/make_picture.py runs/her2st/generated docs/images/her2st.jpg    # painted alone, the first 36
+    python docs/make_picture.py runs/her2st docs/images/worst.jpg --worst       # painted alone, the ten least like the real one
+    python docs/make_picture.py runs/her2st real.jpg --real                   # real above, painted below: to look at, not to ship
 
 Takes the first windows, none picked. The first form is for simulated tissue only: real pixels are not ours to ship.
 """
@@ -21,11 +23,11 @@ SHOWN, GAP, SIDE = 6, 4, 160
 COLUMNS, GRID_SIDE, GRID_SHOWN = 9, 120, 36
 
 
-def pairs(run: Path) -> Image.Image:
-    """Real windows of the judged split above, what was painted from their spots below; simulated tissue only."""
-    if not (run / "simulated").is_dir():
+def pairs(run: Path, ours: bool = False) -> Image.Image:
+    """Real windows of the judged split above, what was painted from their spots below; simulated tissue unless ``ours``."""
+    if not ours and not (run / "simulated").is_dir():
         raise SystemExit(
-            f"{run}: its real windows are of patients, not ours to ship; give {run / 'generated'}"
+            f"{run}: its real windows are of patients, not ours to ship; give {run / 'generated'}, or --real to look"
         )
     pictures = np.load(run / "evaluation" / "pictures.npz", allow_pickle=False)
     split = str(pictures["splits"][0])
@@ -40,16 +42,30 @@ def pairs(run: Path) -> Image.Image:
 def grid(folder: Path) -> Image.Image:
     """The first painted patches of a folder with ``patches.csv``."""
     files = pd.read_csv(folder / "patches.csv")["file"][:GRID_SHOWN]
-    rows = -(-len(files) // COLUMNS)
-    canvas = Image.new("RGB", (COLUMNS * (GRID_SIDE + GAP) - GAP, rows * (GRID_SIDE + GAP) - GAP), "white")
-    for i, name in enumerate(files):
-        window = Image.open(folder / name).resize((GRID_SIDE, GRID_SIDE), Image.Resampling.LANCZOS)
-        canvas.paste(window, (i % COLUMNS * (GRID_SIDE + GAP), i // COLUMNS * (GRID_SIDE + GAP)))
+    return tiled([Image.open(folder / name) for name in files], COLUMNS)
+
+
+def worst(run: Path) -> Image.Image:
+    """The painted windows least like the real one of their place, in the eyes of the first judge; the least like first."""
+    pictures = np.load(run / "evaluation" / "pictures.npz", allow_pickle=False)
+    return tiled([Image.fromarray(pixels) for pixels in pictures[f"{pictures['splits'][0]}/worst"]], 5)
+
+
+def tiled(windows: list[Image.Image], columns: int) -> Image.Image:
+    """Windows in rows, each made small."""
+    rows = -(-len(windows) // columns)
+    canvas = Image.new("RGB", (columns * (GRID_SIDE + GAP) - GAP, rows * (GRID_SIDE + GAP) - GAP), "white")
+    for i, window in enumerate(windows):
+        small = window.resize((GRID_SIDE, GRID_SIDE), Image.Resampling.LANCZOS)
+        canvas.paste(small, (i % columns * (GRID_SIDE + GAP), i // columns * (GRID_SIDE + GAP)))
     return canvas
 
 
 if __name__ == "__main__":
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture = grid(source) if (source / "patches.csv").is_file() else pairs(source)
+    if "--worst" in sys.argv:
+        picture = worst(source)
+    else:
+        picture = grid(source) if (source / "patches.csv").is_file() else pairs(source, "--real" in sys.argv)
     picture.save(out, quality=88, optimize=True, comment=SENTENCE)

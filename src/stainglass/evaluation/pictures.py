@@ -5,8 +5,8 @@ Arrays, all uint8 (n, H, W, 3) unless said otherwise::
     <split>/real, <split>/<subject>     the same evenly chosen windows (8), one noise seed
     <split>/captions                    str (8): section and barcode
     <split>/uncurated                   36 generated windows, drawn without looking
-    <split>/worst, <split>/worst_real   the 8 generated windows furthest from their real one
-    <split>/worst_captions              str (8)
+    <split>/worst, <split>/worst_real   the 10 generated windows furthest from their real one
+    <split>/worst_captions              str (10)
     <split>/neighbours_generated        8 generated windows
     <split>/neighbours_train            the training window nearest to each
     <split>/neighbours_captions         str (8): the distance
@@ -25,7 +25,7 @@ from stainglass.evaluation.measure import Measured
 from stainglass.evaluation.tissue import Tissue
 from stainglass.files import atomic_path
 
-SHOWN, UNCURATED = 8, 36
+SHOWN, UNCURATED, WORST = 8, 36, 10
 
 
 class Pictures:
@@ -70,7 +70,7 @@ class Pictures:
         drawn = np.random.default_rng(len(images)).permutation(len(images))[:UNCURATED]
         self.arrays[f"{split}/uncurated"] = images[drawn]
         likeness = measured.pairs["cosine", self.judge]
-        worst = np.argsort(likeness, kind="stable")[:SHOWN]
+        worst = np.argsort(likeness, kind="stable")[:WORST]
         self.arrays[f"{split}/worst"] = images[worst]
         self.arrays[f"{split}/worst_real"] = real.pixels[worst]
         self.arrays[f"{split}/worst_captions"] = np.array(
