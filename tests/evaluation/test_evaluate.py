@@ -99,7 +99,9 @@ def test_windows_and_pictures_beside_the_card(faithful):
         assert pictures["splits"].tolist() == ["validation", "other_patient"]
         for name in ("real", "generated", "shuffled", "bulk", "unconditional", "reconstruction"):
             assert pictures[f"validation/{name}"].shape == (8, 64, 64, 3)
-        assert pictures["validation/worst"].shape == pictures["validation/worst_real"].shape == (10, 64, 64, 3)
+        assert (
+            pictures["validation/worst"].shape == pictures["validation/worst_real"].shape == (10, 64, 64, 3)
+        )
         assert pictures["validation/uncurated"].shape == (36, 64, 64, 3)
     genes = pd.read_parquet(out / "genes.parquet")
     assert genes.generated.iloc[0] > 0.5

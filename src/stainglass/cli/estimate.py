@@ -184,7 +184,7 @@ def _training_seconds(plan: Recipe) -> tuple[float, float]:
         crop = torch.zeros(loop.batch, 3, loop.crop_px, loop.crop_px)
         parameters += sum(p.numel() for p in network.parameters())
         seconds += (
-            loop.steps
+            (loop.steps + loop.sharpen_steps)
             * loop.accumulate
             * _step_seconds(network, lambda: network.decode(network.encode(crop).latents).sample)
         )

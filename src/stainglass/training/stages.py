@@ -33,7 +33,7 @@ from stainglass.training.distil import train_few_steps
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
 from stainglass.training.loop import train
-from stainglass.training.reconstruct import PixelCrops, Reconstruct
+from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
 
 OnPreview = Callable[[Path], None] | None
 
@@ -67,6 +67,12 @@ def train_autoencoder(
     objective = Reconstruct(network, samples, loop.latent_noise)
     trained = train(objective, examples, loop, folder, "training the autoencoder", on_preview)
     assert isinstance(trained, Reconstruct)
+    if loop.sharpen_steps > 0:
+        after = {"steps": loop.sharpen_steps, "seed": loop.seed + 1, "learning_rate": loop.learning_rate / 2}
+        sharpen = loop.model_copy(update=after)
+        crops = PixelCrops(cohort, split.train, loop.crop_px, sharpen.seed)
+        sharper = Sharpen(trained.autoencoder, samples, loop.latent_noise, loop.texture)
+        train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
     trained.autoencoder.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
 

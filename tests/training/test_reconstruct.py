@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from small_recipe import small_recipe
+from stainglass.cohort.cohort import Cohort
+from stainglass.models.autoencoder import TissueAutoencoder, pixels_to_input
+from stainglass.training.reconstruct import Sharpen
+from stainglass.training.stages import train_autoencoder
+
+LOOP = {"steps": 6, "batch": 4, "crop_px": 64, "warmup": 1, "log_every": 1, "learning_rate": 2e-3, "ema_half_life": 2}
+
+
+def sharpen_of_nothing(weight: float = 0.03) -> Sharpen:
+    return Sharpen(TissueAutoencoder(3, (16, 32), (1, 1)), weight=weight)
+
+
+def test_detail_tells_how_much_there_is_and_not_where() -> None:
+    detail = sharpen_of_nothing()._detail
+    noise = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.3
+    other = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 0.3
+    blurred = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)
+    same = (detail(noise) - detail(other)).abs().mean()
+    blurrier = (detail(noise) - detail(blurred)).abs().mean()
+    assert 0 < 3 * same < blurrier
+    assert (detail(noise * 2) - detail(noise)).mean().item() == pytest.approx(np.log(4), abs=0.02)
+
+
+def test_sharpening_leaves_the_latents_and_brings_detail_back(cohort: Cohort, tmp_path: Path) -> None:
+    split = cohort.split()
+    few = {"autoencoder": {"latent_channels": 3, "widths": [16, 32], "blocks": [1, 1]}}
+    plain = train_autoencoder(
+        cohort, split, small_recipe(**few, train_autoencoder=LOOP), tmp_path / "plain" / "autoencoder"
+    )
+    loop = {**LOOP, "sharpen_steps": 40, "texture": 0.3}
+    sharp = train_autoencoder(
+        cohort, split, small_recipe(**few, train_autoencoder=loop), tmp_path / "sharp" / "autoencoder"
+    )
+    windows = cohort.patches(split.test, 64)[:8]
+    pixels = pixels_to_input(torch.from_numpy(cohort.pixels(windows)))
+    with torch.no_grad():
+        latents = plain.encode(pixels).latents
+        assert torch.equal(latents, sharp.encode(pixels).latents)
+        detail = sharpen_of_nothing()._detail
+        gaps = [(detail(a.decode(latents).sample) - detail(pixels)).abs().mean() for a in (plain, sharp)]
+    assert gaps[1] < 0.8 * gaps[0]
+
+
+def test_without_weight_it_is_the_plain_error(cohort: Cohort) -> None:
+    windows = cohort.patches(cohort.split().train, 64)[:2]
+    batch = {
+        "pixels": torch.from_numpy(cohort.pixels(windows)), "turn": torch.tensor([3, 3]), "noise_seed": torch.tensor([5, 5])
+    }  # fmt: skip
+    torch.manual_seed(0)
+    objective = sharpen_of_nothing(weight=0.0)
+    decoded, wanted = objective._decoded(batch)
+    error = (decoded - wanted).detach()
+    torch.testing.assert_close(objective(batch)[0].detach(), error.abs().mean() + 2 * error.pow(2).mean())
+    assert all(not p.requires_grad for p in objective.autoencoder.encoder.parameters())
