@@ -78,9 +78,7 @@ class Reconstruct(Objective):
         return np.concatenate([np.concatenate(list(row.cpu().numpy()), 1) for row in (real, decoded)], 0)
 
 
-WAVES = [
-    (colour, row, column) for colour in range(3) for row in range(4) for column in range(4) if row + column
-]
+SIDE_PX = 4
 AROUND_PX = 16
 FAINT = 1e-4
 
@@ -111,7 +109,9 @@ class Sharpen(Reconstruct):
         self.weight = weight
         autoencoder.requires_grad_(False)
         autoencoder.decoder.requires_grad_(True)
-        self.register_buffer("waves", cosine_basis(WAVES, 4), persistent=False)
+        fine = [(0, row, column) for row in range(SIDE_PX) for column in range(SIDE_PX) if row + column > 0]
+        grey = cosine_basis(fine, SIDE_PX).sum(1, keepdim=True) / 3**0.5
+        self.register_buffer("waves", grey, persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch."""
@@ -123,7 +123,8 @@ class Sharpen(Reconstruct):
         told = {"psnr_db": -10 * torch.log10(squared.detach() / 4), "detail": gap.detach()}
         return error.abs().mean() + 2 * squared + self.weight * gap, told
 
-    def _detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n y x"]:
+    def _detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:
         """Logarithm of each wave's energy around places 8 px apart."""
-        energy = F.conv2d(pixels, self.waves).pow(2)
+        # Red, green and blue alike: in opponent colours the faint ones, mostly noise, would have as much say as brightness.
+        energy = F.conv2d(pixels.flatten(0, 1)[:, None], self.waves).pow(2)
         return torch.log(F.avg_pool2d(energy, AROUND_PX, AROUND_PX // 2) + FAINT)
