@@ -10,7 +10,15 @@ from stainglass.models.autoencoder import TissueAutoencoder, pixels_to_input
 from stainglass.training.reconstruct import Sharpen
 from stainglass.training.stages import train_autoencoder
 
-LOOP = {"steps": 6, "batch": 4, "crop_px": 64, "warmup": 1, "log_every": 1, "learning_rate": 2e-3, "ema_half_life": 2}
+LOOP = {
+    "steps": 6,
+    "batch": 4,
+    "crop_px": 64,
+    "warmup": 1,
+    "log_every": 1,
+    "learning_rate": 2e-3,
+    "ema_half_life": 2,
+}
 
 
 def sharpen_of_nothing(weight: float = 0.03) -> Sharpen:
