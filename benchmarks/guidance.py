@@ -3,7 +3,7 @@
     python -m benchmarks.guidance RUN [--cohort COHORT] [--windows 96] [--lpips-weights FILE] [--out guidance.json]
 
 The same held-out windows and noise are painted by the run's own solver and steps, guided by every scale (Ho & Salimans 2022) over
-all noise levels and over a limited interval (Kynkäänniemi et al. 2024). What a row tells: benchmarks/steps.py.
+all noise levels and over a limited interval (Kynkäänniemi et al. 2024). What a row tells: benchmarks/painting.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.common import arguments, emit
-from benchmarks.steps import Bench
+from benchmarks.painting import Bench
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
 INTERVALS = ((0.0, 1.0), (0.2, 0.9), (0.4, 0.9))

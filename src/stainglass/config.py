@@ -193,7 +193,8 @@ class AutoencoderLoop(Loop):
     """Deviation of noise added to latents (a block's cosine coefficients on −1…1), so that the decoder forgives the
     denoiser's errors."""
     sharpen_steps: int = Field(0, ge=0)
-    """Steps after these in which the decoder alone learns to paint as much fine detail as there is; latents stay."""
+    """Steps after these in which the decoder alone learns to paint as much fine detail as there is, at half
+    the learning rate; latents stay."""
     texture: float = Field(0.03, ge=0)
     """Weight of the amount of fine detail in those steps."""
 

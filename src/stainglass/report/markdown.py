@@ -53,14 +53,15 @@ def rows_table(rows: list[Row], metrics: Sequence[str], subjects: Sequence[str])
     for metric in metrics:
         for features in dict.fromkeys(row.features for row in rows if row.metric == metric):
             mine = [row for row in rows if (row.metric, row.features) == (metric, features)]
-            cells = {row.subject: _cell(row) for row in mine}
+            cells = {row.subject: cell(row) for row in mine}
             if any(cells.get(s) for s in there):
                 shown = " | ".join(cells.get(s, "") for s in there)
                 lines.append(f"| {metric} | {features or ''} | {shown} |")
     return "\n".join(lines)
 
 
-def _cell(row: Row) -> str:
+def cell(row: Row) -> str:
+    """A figure and its interval; nothing where it is undefined."""
     if row.value is None:
         return ""
     interval = "" if row.low is None or row.high is None else f" [{row.low:.3g}, {row.high:.3g}]"

@@ -52,19 +52,21 @@ class Reconstruct(Objective):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch; one turn a batch, drawn with its first example."""
-        decoded, wanted = self._decoded(batch)
-        error = decoded - wanted
-        squared = error.pow(2).mean()
-        return error.abs().mean() + 2 * squared, {"psnr_db": -10 * torch.log10(squared.detach() / 4)}
-
-    def _decoded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         pixels = pixels_to_input(batch["pixels"])
         turn = int(batch["turn"][0])
         latents = self.autoencoder.encode(pixels).latents
         generator = torch.Generator().manual_seed(int(batch["noise_seed"][0]))
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         turned = turn_latents(latents + self.latent_noise * noise, turn, self.autoencoder.frequencies)
-        return self.autoencoder.decode(turned).sample, turn_plane(pixels, turn)
+        return self.loss(self.autoencoder.decode(turned).sample, turn_plane(pixels, turn))
+
+    def loss(
+        self, decoded: Float[Tensor, "b 3 h w"], wanted: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of a decoded picture beside the one it should be, and figures for the log."""
+        error = decoded - wanted
+        squared = error.pow(2).mean()
+        return error.abs().mean() + 2 * squared, {"psnr_db": -10 * torch.log10(squared.detach() / 4)}
 
     @torch.no_grad()
     def picture(self) -> np.ndarray | None:
@@ -113,18 +115,19 @@ class Sharpen(Reconstruct):
         grey = cosine_basis(fine, SIDE_PX).sum(1, keepdim=True) / 3**0.5
         self.register_buffer("waves", grey, persistent=False)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch."""
-        decoded, wanted = self._decoded(batch)
-        error = decoded - wanted
-        squared = error.pow(2).mean()
+    def loss(
+        self, decoded: Float[Tensor, "b 3 h w"], wanted: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The error, and the detail that is too little or too much."""
+        error, told = super().loss(decoded, wanted)
         with torch.autocast(decoded.device.type, enabled=False):  # squares of faint waves need more than bf16
-            gap = (self._detail(decoded.float()) - self._detail(wanted.float())).abs().mean()
-        told = {"psnr_db": -10 * torch.log10(squared.detach() / 4), "detail": gap.detach()}
-        return error.abs().mean() + 2 * squared + self.weight * gap, told
+            gap = (self.detail(decoded.float()) - self.detail(wanted.float())).abs().mean()
+        return error + self.weight * gap, {**told, "detail": gap.detach()}
 
-    def _detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:
-        """Logarithm of each wave's energy around places 8 px apart."""
-        # Red, green and blue alike: in opponent colours the faint ones, mostly noise, would have as much say as brightness.
+    def detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:
+        """Logarithm of each wave's energy around places 8 px apart, in red, green and blue.
+
+        In opponent colours the faint ones, mostly noise, would have as much say as brightness.
+        """
         energy = F.conv2d(pixels.flatten(0, 1)[:, None], self.waves).pow(2)
         return torch.log(F.avg_pool2d(energy, AROUND_PX, AROUND_PX // 2) + FAINT)

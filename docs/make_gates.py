@@ -1,9 +1,9 @@
-"""Whether a generator is worth shipping: the figures of its card beside what was asked of them, as a table.
+"""Whether a generator is worth shipping: the figures of its card beside what was asked of them, as a table for the docs.
 
-    python -m benchmarks.gates RUN
+    python docs/make_gates.py runs/breast
 
-RUN was evaluated; the judged split alone counts. A gate is passed by the far bound of the figure's interval where it has
-one (ratios of Fréchet distances have none), and by every judge that says it. None of them is moved to be passed.
+The judged split alone counts. A gate is passed by the far bound of the figure's interval where it has one (ratios of Fréchet
+distances have none), judge by judge. None is moved to be passed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common import arguments
 from stainglass.evaluation.card import Card, Row
+from stainglass.report.markdown import cell
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,20 @@ class Gate:
     judge: str
     found: str
     beside: str
-    passed: bool
+    met: bool
+
+    def line(self) -> str:
+        """As Markdown."""
+        end = "met" if self.met else "missed"
+        return f"| {self.asked} | {self.judge} | {self.found} | {self.beside} | {end} |"
 
 
-def main(argv: list[str] | None = None) -> list[Gate]:
+def main(run: Path) -> None:
     """Print the table."""
-    parser = arguments(__doc__)
-    parser.add_argument("run", type=Path)
-    options = parser.parse_args(argv)
-    gates = list(gates_of(Card.read(options.run / "evaluation" / "card.json")))
+    card = Card.read(run / "evaluation" / "card.json")
     print("| asked | judge | found | beside | |\n|---|---|---|---|---|")
-    for gate in gates:
-        print(
-            f"| {gate.asked} | {gate.judge} | {gate.found} | {gate.beside} | {'met' if gate.passed else 'missed'} |"
-        )
-    return gates
+    for gate in gates_of(card):
+        print(gate.line())
 
 
 def gates_of(card: Card) -> Iterator[Gate]:
@@ -51,7 +50,7 @@ def gates_of(card: Card) -> Iterator[Gate]:
     for judge in reader.judges("kid"):
         row, train = reader.row("kid", "generated", judge), reader.row("kid", "train", judge)
         yield Gate(
-            "KID ≤ 2 × training tissue's", judge, _told(row), f"training tissue {_told(train)}",
+            "KID ≤ 2 × training tissue's", judge, cell(row), f"training tissue {cell(train)}",
             _high(row) <= 2 * max(train.value or 0.0, 0.0),
         )  # fmt: skip
     yield from _control(reader)
@@ -62,19 +61,17 @@ def gates_of(card: Card) -> Iterator[Gate]:
 def _control(reader: _Reader) -> Iterator[Gate]:
     for judge in reader.judges("recovery_share"):
         row = reader.row("recovery_share", "generated", judge)
-        yield Gate("≥ 90 % of what real windows give", judge, _told(row), "", _low(row) >= 0.9)
+        yield Gate("≥ 90 % of what real windows give", judge, cell(row), "", _low(row) >= 0.9)
         for control in ("shuffled", "bulk", "unconditional", "other_patient_genes"):
             gain = reader.row("recovery_gain", control, judge)
             name = control.replace("_", " ")
-            yield Gate(f"expression read back: more than {name}", judge, _told(gain), "", _low(gain) > 0)
+            yield Gate(f"expression read back: more than {name}", judge, cell(gain), "", _low(gain) > 0)
     for judge in reader.judges("cell_types_share"):
         row = reader.row("cell_types_share", "generated", judge)
-        yield Gate("cell types: r ≥ 70 % of real windows'", judge, _told(row), "", _low(row) >= 0.7)
+        yield Gate("cell types: r ≥ 70 % of real windows'", judge, cell(row), "", _low(row) >= 0.7)
     row, real = (reader.row("nuclei_density", name) for name in ("generated", "reconstruction"))
     met = _low(row) >= 0.7 * (real.value or 1.0)
-    yield Gate(
-        "nuclear density: r ≥ 70 % of the ceiling", "", _told(row), f"reconstruction {_told(real)}", met
-    )
+    yield Gate("nuclear density: r ≥ 70 % of the ceiling", "", cell(row), f"reconstruction {cell(real)}", met)
 
 
 def _manifold(reader: _Reader) -> Iterator[Gate]:
@@ -82,24 +79,20 @@ def _manifold(reader: _Reader) -> Iterator[Gate]:
         for judge in reader.judges(metric):
             row = reader.row(metric, "generated", judge)
             beside = ", ".join(
-                f"{name} {_told(reader.row(metric, name, judge))}" for name in ("floor", "reconstruction")
+                f"{name} {cell(reader.row(metric, name, judge))}" for name in ("floor", "reconstruction")
             )
-            yield Gate(f"{metric} ≥ {least}", judge, _told(row), beside, _low(row) >= least)
+            yield Gate(f"{metric} ≥ {least}", judge, cell(row), beside, _low(row) >= least)
 
 
 def _likeness(reader: _Reader) -> Iterator[Gate]:
     for judge in reader.judges("lpips"):
         row, same = reader.row("lpips", "generated", judge), reader.row("lpips", "same_class", judge)
         met = _high(row) <= (same.value or 0.0) + 0.03
-        yield Gate(
-            "LPIPS ≤ real of the same class + .03", judge, _told(row), f"same class {_told(same)}", met
-        )
+        yield Gate("LPIPS ≤ real of the same class + .03", judge, cell(row), f"same class {cell(same)}", met)
     for judge in reader.judges("copy_rate"):
         row, floor = reader.row("copy_rate", "generated", judge), reader.row("copy_rate", "floor", judge)
-        met = (row.value or 0.0) <= _high(floor)
-        yield Gate(
-            "copies: no more than real held-out tissue", judge, _told(row), f"floor {_told(floor)}", met
-        )
+        met = _high(row) <= _high(floor)
+        yield Gate("copies: no more than real held-out tissue", judge, cell(row), f"floor {cell(floor)}", met)
 
 
 class _Reader:
@@ -127,13 +120,6 @@ class _Reader:
         return found
 
 
-def _told(row: Row) -> str:
-    if row.value is None:
-        return "–"
-    bounds = "" if row.low is None else f" [{row.low:.3g}, {row.high:.3g}]"
-    return f"{row.value:.3g}{bounds}"
-
-
 def _low(row: Row) -> float:
     return row.low if row.low is not None else row.value if row.value is not None else float("-inf")
 
@@ -143,4 +129,4 @@ def _high(row: Row) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(Path(sys.argv[1]))
