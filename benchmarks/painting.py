@@ -20,7 +20,6 @@ from benchmarks.sampling import count_forwards
 from stainglass.analysis.recovery import Reader, mean_correlation, variable_genes
 from stainglass.cli.judge import TRAIN_WINDOWS, read_tissue
 from stainglass.cohort.cohort import Cohort
-from stainglass.config import load_recipe
 from stainglass.evaluation.distances import frechet_distance, kernel_distance
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.measure import judge_features
@@ -28,6 +27,7 @@ from stainglass.evaluation.resampling import codes
 from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.genes.normalise import log_normalised
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.recipe_files import load_recipe
 from stainglass.synthesis.paint import CohortPainter
 
 BATCH = 16

@@ -18,12 +18,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import arguments, emit, in_turns, target
-from stainglass.config import Recipe, load_recipe
+from stainglass.config import Recipe
 from stainglass.models.autoencoder import TissueAutoencoder, decode_latents, encode_pixels
 from stainglass.models.denoiser import make_denoiser
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
 from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.models.solver import make_scheduler
+from stainglass.recipe_files import load_recipe
 from stainglass.units import LATENT_STEP_PX
 
 

@@ -10,7 +10,7 @@ Takes the first windows, none picked. The first form is for simulated tissue onl
 
 from __future__ import annotations
 
-import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +62,18 @@ def tiled(windows: list[Image.Image], columns: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    source, out = Path(sys.argv[1]), Path(sys.argv[2])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if "--worst" in sys.argv:
-        picture = worst(source)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--worst", action="store_true")
+    shown.add_argument("--real", action="store_true")
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.worst:
+        picture = worst(options.source)
+    elif (options.source / "patches.csv").is_file():
+        picture = grid(options.source)
     else:
-        picture = grid(source) if (source / "patches.csv").is_file() else pairs(source, "--real" in sys.argv)
-    picture.save(out, quality=88, optimize=True, comment=SENTENCE)
+        picture = pairs(options.source, options.real)
+    picture.save(options.out, quality=88, optimize=True, comment=SENTENCE)

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from stainglass import config
-from stainglass.config import Recipe, load_recipe, shipped_recipes
+from stainglass.config import Recipe
+from stainglass.recipe_files import load_recipe, shipped_recipes
 
 PAGE = Path(__file__).parent / "recipes.md"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stainglass.config import Recipe, recipe_from_tree
+from stainglass.config import Recipe
+from stainglass.recipe_files import recipe_from_tree
 
 
 def small_recipe(**changes: object) -> Recipe:

@@ -18,8 +18,9 @@ from stainglass.analysis.nuclei import NucleusReader
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.windows import Conditions, Window
-from stainglass.config import Prepare, Recipe, recipe_from_tree
+from stainglass.config import Prepare, Recipe
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.recipe_files import recipe_from_tree
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.sections.simulate.truth import Truth, load_truth
 from stainglass.synthesis.paint import paint_windows

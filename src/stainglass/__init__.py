@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
-    from stainglass.config import Recipe, load_recipe
+    from stainglass.config import Recipe
     from stainglass.errors import StainglassError
     from stainglass.models.pipeline import SamplerSettings
+    from stainglass.recipe_files import load_recipe
     from stainglass.sections import read_section, read_sections, simulate_cohort
     from stainglass.synthesis.generator import Generator
 
@@ -24,7 +25,7 @@ _HOMES = {
     "Recipe": "stainglass.config",
     "SamplerSettings": "stainglass.models.pipeline",
     "StainglassError": "stainglass.errors",
-    "load_recipe": "stainglass.config",
+    "load_recipe": "stainglass.recipe_files",
     "read_section": "stainglass.sections",
     "read_sections": "stainglass.sections",
     "simulate_cohort": "stainglass.sections",

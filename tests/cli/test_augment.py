@@ -14,8 +14,8 @@ from PIL import Image
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split, write_split
-from stainglass.config import write_recipe
 from stainglass.evaluation.card import TRAINING_SETS, Card
+from stainglass.recipe_files import write_recipe
 from stainglass.synthesis.augment import hash_of
 from stainglass.synthesis.stamp import read_stamp
 from verbs import bad, call

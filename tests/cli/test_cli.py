@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.config import load_recipe, write_recipe
+from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stainglass.config import load_recipe, write_recipe
 from stainglass.models import builtin
+from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"

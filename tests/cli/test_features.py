@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.config import load_recipe, write_recipe
 from stainglass.evaluation.card import Card
 from stainglass.evaluation.features import Inception2015
 from stainglass.evaluation.inception import RESIZE, Inception2015Network
+from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"

@@ -12,10 +12,11 @@ from stainglass.cli.stages import refuse_another_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.splits import Split, write_split
-from stainglass.config import Prepare, load_recipe, write_recipe
+from stainglass.config import Prepare
 from stainglass.config import Split as SplitSettings
 from stainglass.errors import StainglassError
 from stainglass.files import write_json
+from stainglass.recipe_files import load_recipe, write_recipe
 from stainglass.sections import read_sections
 from stainglass.training.stages import train_generator
 

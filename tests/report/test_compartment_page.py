@@ -16,9 +16,9 @@ from PIL import Image
 from small_recipe import small_recipe
 from stainglass.analysis.find_compartments import CompartmentStudy, study_compartments
 from stainglass.cohort.cohort import Cohort
-from stainglass.config import write_recipe
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import SamplerSettings
+from stainglass.recipe_files import write_recipe
 from stainglass.report.analysis_part import analysis_groups
 from stainglass.report.blinded import COLUMNS, draw_blind, refuse_rated, write_blind
 from stainglass.report.compartment_page import file_stem, write_compartments

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from signals_toy import look, write_embeddings
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.config import load_recipe, write_recipe
+from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,14 @@ from safetensors.torch import load_file
 from small_recipe import small_recipe
 from stainglass.cli.judge import _length
 from stainglass.cohort.cohort import Cohort
-from stainglass.config import DenoiserLoop, Loop, Recipe, recipe_from_tree
+from stainglass.config import DenoiserLoop, Loop, Recipe
 from stainglass.errors import StainglassError
 from stainglass.models.denoiser import hear, make_sd_unet, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.stable_diffusion import find_checkpoint
+from stainglass.recipe_files import recipe_from_tree
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
 from stainglass.training.optimiser import make_optimiser
 from stainglass.training.stages import train_generator
@@ -205,22 +207,24 @@ def test_merging_a_lora_leaves_a_plain_network_with_the_same_answer(tmp_path: Pa
     assert (tmp_path / "lora" / "pytorch_lora_weights.safetensors").is_file()
 
 
-def test_noise_offset_shifts_whole_channels(cohort: Cohort, run_folder: Path) -> None:
-    generator = TissuePipeline.from_pretrained(run_folder / "generator")
-    assert generator.facts is not None
-    mean, std = (np.asarray(v, np.float32) for v in (generator.facts.latent_mean, generator.facts.latent_std))
-    raster = next(
-        p.name
-        for p in (cohort.sections[cohort.split().train[0]].path / "latent").iterdir()
-        if "tissue" in p.name
-    )
+@pytest.fixture
+def crops_of(cohort: Cohort, run_folder: Path) -> Callable[[DenoiserLoop], LatentCrops]:
+    facts = (generator := TissuePipeline.from_pretrained(run_folder / "generator")).facts
+    assert facts is not None
+    training = cohort.split().train
+    folder = cohort.sections[training[0]].path / "latent"
+    raster = next(p.name for p in folder.iterdir() if "tissue" in p.name)
+    mean, std = (np.asarray(v, np.float32) for v in (facts.latent_mean, facts.latent_std))
     space = LatentSpace(generator.autoencoder, (raster,), mean, std)
+    return lambda loop: LatentCrops(
+        cohort, training, facts.axis, space, small_recipe().genes, loop,
+        size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED,
+    )  # fmt: skip
 
+
+def test_noise_offset_shifts_whole_channels(crops_of: Callable[[DenoiserLoop], LatentCrops]) -> None:
     def spread(offset: float) -> float:
-        crops = LatentCrops(
-            cohort, cohort.split().train, generator.facts.axis, space, small_recipe().genes,  # type: ignore[union-attr]
-            DenoiserLoop(noise_offset=offset), size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED,
-        )  # fmt: skip
+        crops = crops_of(DenoiserLoop(noise_offset=offset))
         noise = np.stack([crops.example(i)["noise"] for i in range(40)])
         return float(noise.mean((2, 3)).std())
 
@@ -229,7 +233,7 @@ def test_noise_offset_shifts_whole_channels(cohort: Cohort, run_folder: Path) ->
 
 
 def loss_of(**settings: float) -> tuple[float, float]:
-    """Of four latent windows at noise level 0.1, by an untrained network: the loss and the mean turn of its answer."""
+    """Of two latent windows at noise level 0.1, by an untrained network: the loss and the mean turn of its answer."""
     torch.manual_seed(0)
     condnet = GeneCondNet(12, width=32, tokens=2)
     space = LatentSpace(None, ("x",), np.zeros(4, np.float32), np.ones(4, np.float32))
@@ -262,20 +266,10 @@ def test_the_direction_of_the_velocity_counts_beside_its_error() -> None:
     assert loss_of(direction=0.5)[0] == pytest.approx(plain + 0.5 * turned, rel=1e-4)
 
 
-def test_all_noise_levels_as_often_when_asked(cohort: Cohort, run_folder: Path) -> None:
-    generator = TissuePipeline.from_pretrained(run_folder / "generator")
-    assert generator.facts is not None
-    folder = cohort.sections[cohort.split().train[0]].path / "latent"
-    raster = next(p.name for p in folder.iterdir() if "tissue" in p.name)
-    mean, std = (np.asarray(v, np.float32) for v in (generator.facts.latent_mean, generator.facts.latent_std))
-    space = LatentSpace(generator.autoencoder, (raster,), mean, std)
-
+def test_all_noise_levels_as_often_when_asked(crops_of: Callable[[DenoiserLoop], LatentCrops]) -> None:
     def outer(times: Literal["flow", "even"]) -> float:
         """Share of levels in the outer fifths."""
-        crops = LatentCrops(
-            cohort, cohort.split().train, generator.facts.axis, space, small_recipe().genes,  # type: ignore[union-attr]
-            DenoiserLoop(times=times), size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED,
-        )  # fmt: skip
+        crops = crops_of(DenoiserLoop(times=times))
         levels = np.array([crops.example(i)["t"] for i in range(300)])
         assert levels.min() >= 0
         assert levels.max() <= 1

@@ -18,12 +18,12 @@ from stainglass.analysis.classifier import LEAST_SPOTS, CrossValidated, Embed, F
 from stainglass.analysis.painted import PaintedSection, painted_section
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Window
-from stainglass.config import load_recipe
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 from stainglass.models.features import EfficientNetLite0
 from stainglass.models.pipeline import SamplerSettings
 from stainglass.progress import progress_bar
+from stainglass.recipe_files import load_recipe
 from stainglass.synthesis.generator import Generator
 
 MOST_TRAINING = 1500

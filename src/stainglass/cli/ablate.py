@@ -44,7 +44,7 @@ def ablate(
     out
         Folder of the ablation; every training is a run under OUT/variants.
     """
-    from stainglass.config import load_recipe, variants_of
+    from stainglass.recipe_files import load_recipe, variants_of
 
     plan = load_recipe(recipe, preset, sets)
     variants = variants_of(plan)
@@ -90,8 +90,8 @@ def _judged(
     """Train a variant with one seed, judge it, and read its card; what is there is not done again."""
     from stainglass.cli.judge import judge_run
     from stainglass.cli.stages import refuse_another_run
-    from stainglass.config import write_recipe
     from stainglass.evaluation.card import Card
+    from stainglass.recipe_files import write_recipe
     from stainglass.training.stages import train_generator
 
     loop = variant.train_denoiser.model_copy(update={"seed": seed})

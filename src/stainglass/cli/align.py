@@ -40,8 +40,8 @@ def align(
     from stainglass.cli.stages import refuse_another_run
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.prepare import prepare_split
-    from stainglass.config import load_recipe, write_recipe
     from stainglass.errors import StainglassError
+    from stainglass.recipe_files import load_recipe, write_recipe
     from stainglass.training.stages import train_clip
 
     plan = load_recipe(recipe, preset, sets)

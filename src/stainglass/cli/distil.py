@@ -29,9 +29,9 @@ def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     from stainglass.cli.common import write_provenance
     from stainglass.cli.stages import refuse_another_run
     from stainglass.cohort.cohort import Cohort
-    from stainglass.config import load_recipe, write_recipe
     from stainglass.errors import StainglassError
     from stainglass.models.pipeline import FACTS_FILE, TissuePipeline
+    from stainglass.recipe_files import load_recipe, write_recipe
     from stainglass.training.distil import few_step_sampling, refuse_foreign
     from stainglass.training.stages import distilled_generator
 

@@ -40,8 +40,8 @@ def evaluate(
     """
     from stainglass.cli.judge import judge_run
     from stainglass.cohort.cohort import Cohort
-    from stainglass.config import load_recipe
     from stainglass.errors import StainglassError
+    from stainglass.recipe_files import load_recipe
 
     if not (run / "recipe.yaml").is_file():
         raise StainglassError(

@@ -39,9 +39,9 @@ def open_run(
         When it is no run, has no generator, a section is not of its cohort, or ``most`` leaves no spot.
     """
     from stainglass.cohort.cohort import Cohort
-    from stainglass.config import load_recipe
     from stainglass.errors import StainglassError
     from stainglass.models.pipeline import SamplerSettings
+    from stainglass.recipe_files import load_recipe
     from stainglass.synthesis.generator import Generator
 
     if not (run / "recipe.yaml").is_file():

@@ -55,8 +55,8 @@ def prepare(
     from stainglass.cohort.crew import crew_of
     from stainglass.cohort.prepare import prepare_split
     from stainglass.cohort.prepare_many import prepare_many
-    from stainglass.config import load_recipe, recipe_from_sets
     from stainglass.errors import StainglassError
+    from stainglass.recipe_files import load_recipe, recipe_from_sets
     from stainglass.sections import read_sections
 
     if mpp is not None:

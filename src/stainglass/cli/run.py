@@ -42,7 +42,7 @@ def run(
     out
         Folder of the run.
     """
-    from stainglass.config import load_recipe
+    from stainglass.recipe_files import load_recipe
 
     plan = load_recipe(recipe, preset, sets)
     source = data_of(plan, data)

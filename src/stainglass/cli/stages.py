@@ -14,11 +14,12 @@ from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.splits import Split
-from stainglass.config import Recipe, write_recipe
+from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, sha256_of
 from stainglass.models.pipeline import SamplerSettings
 from stainglass.progress import console
+from stainglass.recipe_files import write_recipe
 from stainglass.report.page import write_report
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.synthesis.generator import Generator

@@ -241,7 +241,7 @@ def _facts(
     data: str, run: Path, source: str | None,
 ) -> Facts:  # fmt: skip
     """What travels with the generator."""
-    loop, axis = recipe.train_denoiser, trained.axis
+    own, loop, axis = recipe.train_autoencoder, recipe.train_denoiser, trained.axis
     stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
     given = recipe.autoencoder.folder is not None or source is not None
     seconds = read_json(run / "timing.json", "timing")
@@ -260,7 +260,8 @@ def _facts(
         patients=tuple(sorted({cohort.patients[name] for name in split.train})),
         data=data,
         training={
-            "autoencoder steps": "given" if given else recipe.train_autoencoder.steps,
+            "autoencoder steps": "given" if given else own.steps,
+            **({} if given or not own.sharpen_steps else {"sharpening steps": own.sharpen_steps}),
             **({} if source is None else {"fine-tuned from": source}),
             "denoiser steps": loop.all_steps,
             **({} if not loop.stages else {"stages": ", ".join(stages)}),

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stainglass.config import load_recipe, shipped_recipes, variants_of, write_recipe
 from stainglass.errors import StainglassError
+from stainglass.recipe_files import load_recipe, shipped_recipes, variants_of, write_recipe
 
 
 def test_every_shipped_recipe_and_preset_is_valid() -> None:
