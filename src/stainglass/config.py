@@ -350,6 +350,9 @@ class Recipe(_Strict):
     genes: GeneEncoder = GeneEncoder()
     clip: Clip | None = None
     denoiser: Denoiser = Denoiser()
+    start: str | None = None
+    """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
+    gene axis; ``autoencoder``, ``denoiser`` and ``genes`` then say nothing."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()
@@ -358,6 +361,12 @@ class Recipe(_Strict):
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()
     ablation: Ablation = Ablation()
+
+    @model_validator(mode="after")
+    def _starts_once(self) -> Self:
+        if self.start is not None and (self.denoiser.source is not None or self.clip is not None):
+            raise ValueError("start brings its own networks: leave denoiser.source and clip out")
+        return self
 
     half: bool = False
     """Keep the generator's weights in half precision: half the disk. It is loaded, judged and painted with in single."""

@@ -76,7 +76,7 @@ def ablate(
 
 def _shared_autoencoder(cohort: Cohort, split: Split, plan: Recipe, out: Path) -> str | None:
     """Folder of the one autoencoder all variants paint in; None where the recipe names it (or a checkpoint brings it)."""
-    if plan.autoencoder.folder is not None or plan.denoiser.source is not None:
+    if plan.autoencoder.folder is not None or plan.denoiser.source is not None or plan.start is not None:
         return plan.autoencoder.folder
     from stainglass.training.stages import train_autoencoder
 

@@ -21,6 +21,7 @@ from stainglass.models.denoiser import make_denoiser, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.memory import plan_memory
+from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.solver import evaluations
 from stainglass.models.stable_diffusion import CONFIGS, find_checkpoint
 from stainglass.models.towers import CONVNET
@@ -175,9 +176,9 @@ def _tell_gpu(plan: Recipe) -> None:
 
 def _training_seconds(plan: Recipe) -> tuple[float, float]:
     """Seconds (a step of each network timed here and now) and GB of checkpoints."""
-    loop, own = plan.train_autoencoder, plan.autoencoder.folder is None and plan.denoiser.source is None
+    loop, given = plan.train_autoencoder, (plan.autoencoder.folder, plan.denoiser.source, plan.start)
     seconds, parameters = 0.0, 0
-    if own:
+    if given == (None, None, None):
         network = TissueAutoencoder(
             plan.autoencoder.latent_channels, plan.autoencoder.widths, plan.autoencoder.blocks
         )
@@ -231,7 +232,14 @@ def _sampling_seconds(plan: Recipe) -> float:
 def _denoiser(plan: Recipe, batch: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor], float]:
     """The denoiser with fresh weights, a forward of it, and the share of a batch that this forward holds."""
     side, source = plan.windows.size_px // LATENT_STEP_PX, plan.denoiser.source
-    if source is None:
+    if plan.start is not None:
+        begun = TissuePipeline.from_pretrained(plan.start)
+        network, width, timed = begun.denoiser.float(), begun.condnet.config.width, batch
+        network.requires_grad_(True)
+        channels = (
+            network.config.in_channels if "in_channels" in network.config else network.config.latent_channels
+        )
+    elif source is None:
         channels, width, timed = _latent_channels(plan), plan.genes.width, batch
         network = make_denoiser(plan.denoiser, channels, side, width)
     else:  # of a checkpoint only the shape matters, and one window of it takes long enough

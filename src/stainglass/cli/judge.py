@@ -64,9 +64,8 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
         sampling.batch,
     )
     clip = TissueCLIP.load(run / "clip" / "model") if recipe.clip is not None else None
-    settings = _settings(
-        cohort, recipe, judged, None if clip is None or clip.facts is None else clip.facts.tower
-    )
+    tower = None if clip is None or clip.facts is None else clip.facts.tower
+    settings = _settings(cohort, recipe, judged, tower, generator.facts)
     if features:
         asked = tuple(JUDGES[name] for name in dict.fromkeys(features))
         settings = replace(settings, judges=asked, judges_required=True)
@@ -152,6 +151,17 @@ def read_patches(
     )
 
 
+def _before(facts: Facts) -> str:
+    """What the generator went on from, where it did."""
+    name = facts.training.get("gone on from")
+    if name is None:
+        return ""
+    steps = facts.training.get("before, denoiser steps", "?")
+    return (
+        f"; gone on from {name} ({steps} steps; all sections ever trained on: {', '.join(facts.trained_on)})"
+    )
+
+
 def _length(loop: DenoiserLoop) -> str:
     """How long was trained, stage by stage."""
     stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
@@ -159,7 +169,9 @@ def _length(loop: DenoiserLoop) -> str:
     return f"{loop.all_steps} steps{told} of {loop.batch * loop.accumulate} windows"
 
 
-def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) -> EvaluationSettings:
+def _settings(
+    cohort: Cohort, recipe: Recipe, judged: str, tower: str | None, facts: Facts
+) -> EvaluationSettings:
     evaluation, loop, split = recipe.evaluation, recipe.train_denoiser, cohort.split(recipe.split.name)
     shared = {cohort.patients[name] for name in split.part(judged)} & set(split.shared_patients)
     notes = list(evaluation.notes)
@@ -182,7 +194,7 @@ def _settings(cohort: Cohort, recipe: Recipe, judged: str, tower: str | None) ->
     return EvaluationSettings(
         mpp=cohort.mpp,
         split=judged,
-        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop)}",
+        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop)}{_before(facts)}",
         n=evaluation.windows,
         seeds=evaluation.noise_seeds,
         lpips_weights=Path(evaluation.lpips_weights) if evaluation.lpips_weights else None,

@@ -24,6 +24,7 @@ from stainglass.models.stable_diffusion import find_checkpoint, require_latents
 from stainglass.training.denoise import Denoise, Following, LatentCrops, LatentSpace
 from stainglass.training.fit import variable_genes
 from stainglass.training.loop import Batch, train
+from stainglass.training.start import Start
 from stainglass.training.tuning import choose_trained, finish_stage
 from stainglass.units import LATENT_STEP_PX
 
@@ -92,21 +93,27 @@ def train_denoiser(
     folder: Path,
     on_preview: Callable[[Path], None] | None = None,
     clip: TissueCLIP | None = None,
+    start: Start | None = None,
 ) -> TrainedDenoiser:
     """Train GeneCondNet and the denoiser together, from the latent rasters of the training sections.
 
-    With a CLIP, GeneCondNet begins with its gene trunk, and windows may be told its embedding of their picture.
+    With a CLIP, GeneCondNet begins with its gene trunk, and windows may be told its embedding of their picture. With a
+    generator to go on from, both begin as it left them, on its gene axis.
 
     Parameters
     ----------
     folder
         ``denoiser/`` of the run. The last stage is trained there, those before it in ``stages/``.
     """
-    axis = variable_genes(cohort, split.train, recipe.genes.genes)
     windows, loop = recipe.windows, recipe.train_denoiser
     torch.manual_seed(loop.seed)
-    network = make_network(recipe, len(space.mean))
-    condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip)
+    if start is None:
+        axis = variable_genes(cohort, split.train, recipe.genes.genes)
+        network = make_network(recipe, len(space.mean))
+        condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip)
+    else:
+        axis, condnet = start.facts.axis, start.pipeline.condnet
+        network = Network(start.pipeline.denoiser, start.pipeline.scheduler, condnet.config.width)
     flow = flow_of(network.scheduler)
     examples = LatentCrops(
         cohort, split.train, axis, space, recipe.genes, loop,

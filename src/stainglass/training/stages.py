@@ -34,6 +34,7 @@ from stainglass.training.encode import encode_sections, raster_name, turns_neede
 from stainglass.training.fit import latent_statistics, variable_genes
 from stainglass.training.loop import train
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
+from stainglass.training.start import Start, load_start
 
 OnPreview = Callable[[Path], None] | None
 
@@ -77,10 +78,13 @@ def train_autoencoder(
     return load_autoencoder(finished)
 
 
-def latent_space(cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any) -> LatentSpace:
+def latent_space(
+    cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any, start: Start | None = None
+) -> LatentSpace:
     """Encode the training sections (what is missing) and fit the statistics of the latents.
 
-    Stable Diffusion's family works on latents scaled by the autoencoder's own factor, where it has one.
+    Stable Diffusion's family works on latents scaled by the autoencoder's own factor, where it has one; a generator
+    that is gone on from, on those it knows.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = autoencoder.to(device)
@@ -91,6 +95,9 @@ def latent_space(cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any)
     rasters = tuple(raster_name(autoencoder, turn) for turn in turns)
     restained = tuple(tuple(raster_name(autoencoder, turn, s.name) for turn in turns) for s in stains)
     scaled = scaled_statistics(autoencoder) if recipe.denoiser.kind == "stable-diffusion" else None
+    if start is not None:
+        known = start.facts.latent_mean, start.facts.latent_std
+        scaled = np.asarray(known[0], np.float32), np.asarray(known[1], np.float32)
     if scaled is None:
         frequencies = getattr(autoencoder, "frequencies", None)
         scaled = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
@@ -149,9 +156,11 @@ def train_generator(
     data
         A sentence on the data and its terms, for the model card.
     """
+    start = load_start(recipe, cohort)
     if (run / "generator" / FACTS_FILE).is_file():
         found = TissuePipeline.from_pretrained(run / "generator")
-        if found.facts is None or found.facts.trained_on != split.train or found.facts.mpp != cohort.mpp:
+        seen = split.train if start is None else start.trained_on(split)
+        if found.facts is None or found.facts.trained_on != seen or found.facts.mpp != cohort.mpp:
             raise StainglassError(
                 run,
                 "holds a generator that was trained on other sections",
@@ -172,16 +181,21 @@ def train_generator(
     autoencoder = _timed(
         timing,
         "autoencoder",
-        lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview),
+        lambda: (
+            train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview)
+            if start is None
+            else start.pipeline.autoencoder
+        ),
     )
-    space = _timed(timing, "encode", lambda: latent_space(cohort, split, recipe, autoencoder))
+    space = _timed(timing, "encode", lambda: latent_space(cohort, split, recipe, autoencoder, start))
     trained = _timed(
         timing,
         "denoiser",
-        lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview, clip),
+        lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview, clip, start),
     )
     pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, trained.scheduler)
-    pipeline.facts = _facts(cohort, split, recipe, space, trained, data, run, source)
+    facts = _facts(cohort, split, recipe, space, trained, data, run, source)
+    pipeline.facts = facts if start is None else _gone_on(facts, start, split)
     return save_generator(pipeline, run / "generator", recipe)
 
 
@@ -273,6 +287,17 @@ def _facts(
         pooled=recipe.denoiser.pooled == "token",
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
         stains=space.stains,
+    )
+
+
+def _gone_on(facts: Facts, start: Start, split: Split) -> Facts:
+    """The same with what was learnt before: sections, patients, and how."""
+    before = {f"before, {key}": value for key, value in start.facts.training.items()}
+    return replace(
+        facts,
+        trained_on=start.trained_on(split),
+        patients=tuple(sorted({*facts.patients, *start.facts.patients})),
+        training={**facts.training, "autoencoder steps": "given", "gone on from": start.facts.name, **before},
     )
 
 
