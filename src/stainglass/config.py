@@ -27,6 +27,9 @@ class Prepare(_Strict):
     """Wanted µm/px; the coarsest source's own when that is coarser."""
     margin_um: float = Field(190.0, ge=0)
     """Pixels farther than this from tissue are stored as white."""
+    expression: str | None = None
+    """Further counts, without pictures (an ST folder, or ``.h5ad`` files), kept beside the sections: what the gene encoder
+    may learn from, see ``genes.pretrain_steps``."""
 
 
 FOLDS = ("k-fold", "leave-one-patient-out")
@@ -107,6 +110,9 @@ class GeneEncoder(_Strict):
     """In training each spot keeps a share of its counts drawn from 1 − thinning … 1 (binomial)."""
     gene_dropout: float = Field(0.1, ge=0, lt=1)
     spot_dropout: float = Field(0.1, ge=0, lt=1)
+    pretrain_steps: int = Field(0, ge=0)
+    """Steps in which the gene encoder learns to complete thinned profiles, before the denoiser: of the training spots and of
+    all counts without pictures whose patient is not held out."""
 
 
 class Clip(_Strict):
@@ -136,6 +142,8 @@ class Denoiser(_Strict):
     layers: int = Field(1, ge=1)
     heads_of: int = Field(32, ge=8)
     """Channels an attention head."""
+    attention: Literal["coarse", "everywhere"] = "coarse"
+    """Of ``unet``: blocks that hear tokens and attend: all but those at the finest level, where it costs most, or all."""
     source: str | None = None
     """Of ``stable-diffusion``: folder or hub id of a diffusers checkpoint of Stable Diffusion 1.x or 2.x. Its UNet is
     fine-tuned, its VAE is the autoencoder (unless ``autoencoder.folder`` is set), its schedule is kept."""
@@ -243,6 +251,13 @@ class DenoiserLoop(Loop):
     times: Literal["flow", "even"] = "flow"
     """Noise levels of training: ``flow`` as the denoiser's flow draws them (ours logit-normally, Stable Diffusion's
     timesteps evenly), or all levels as often."""
+    representation: float = Field(0.0, ge=0)
+    """Weight of 1 − cosine between what the middle of the denoiser and a frozen EfficientNet-Lite0 make of the same place
+    (Yu et al. 2025); that network then does not judge."""
+    unpaired: tuple[str, ...] = ()
+    """Training sections whose expression is not used: their tissue teaches the picture without a condition."""
+    unpaired_share: float = Field(0.3, ge=0, lt=1)
+    """Share of windows cut from them; 0 leaves them out."""
     null_share: float = Field(0.15, ge=0, lt=1)
     """Share of windows whose whole condition is dropped, for guidance."""
     anywhere_share: float = Field(0.7, ge=0, le=1)

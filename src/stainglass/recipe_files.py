@@ -59,7 +59,10 @@ def variants_of(recipe: Recipe) -> dict[str, Recipe]:
     where = f"recipe {recipe.name}"
     if not recipe.ablation.variants:
         raise StainglassError(where, "has no variants to compare", "Name some under ablation.variants")
-    tree = recipe.model_dump(mode="json") | {"ablation": {}}
+    seeds = list(
+        recipe.ablation.training_seeds
+    )  # a variant may ask for more under its own ablation.training_seeds
+    tree = recipe.model_dump(mode="json") | {"ablation": {"training_seeds": seeds}}
     found = {}
     for name, over in recipe.ablation.variants.items():
         if not name or Path(name).name != name:

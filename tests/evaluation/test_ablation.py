@@ -24,8 +24,9 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Card]]:
 
 
 def test_a_faithful_variant_stands_above_a_blind_one(cards: dict[str, list[Card]]) -> None:
-    table = Ablation.of("toy", cards, [0])
-    faithful, blind = (table.figures[name]["gain over shuffled"] for name in ("faithful", "blind"))
+    table = Ablation.of("toy", cards)
+    found = next(iter(table.figures.values()))
+    faithful, blind = (found[name]["gain over shuffled"] for name in ("faithful", "blind"))
     assert faithful.low is not None
     assert blind.high is not None
     assert faithful.low > 0.3 > blind.high
@@ -47,7 +48,7 @@ def test_noise_seeds_are_kept_and_agree_with_the_mean(cards: dict[str, list[Card
 
 def test_spread_between_trainings_is_theirs_alone(cards: dict[str, list[Card]]) -> None:
     both = {"either": [cards["faithful"][0], cards["blind"][0]]}
-    figure = Ablation.of("toy", both, [0, 1]).figures["either"]["recovery r"]
+    figure = next(iter(Ablation.of("toy", both).figures.values()))["either"]["recovery r"]
     values = [some[0].find("recovery", "generated").value for some in cards.values()]
     assert figure.value == pytest.approx(np.mean(values))
     assert figure.training_sd == pytest.approx(np.std(values, ddof=1))
@@ -58,19 +59,48 @@ def test_spread_between_trainings_is_theirs_alone(cards: dict[str, list[Card]]) 
 def test_cards_of_other_windows_are_not_mixed(cards: dict[str, list[Card]]) -> None:
     other = cards["blind"][0].model_copy(update={"n": 12})
     with pytest.raises(ValueError, match="different windows"):
-        Ablation.of("toy", {"a": cards["faithful"], "b": [other]}, [0])
+        Ablation.of("toy", {"a": cards["faithful"], "b": [other]})
 
 
 def test_the_table_says_how_many_were_tried(cards: dict[str, list[Card]], tmp_path: Path) -> None:
-    path = Ablation.of("toy", cards, [0]).write(tmp_path)
+    path = Ablation.of("toy", cards).write(tmp_path)
     text = path.read_text()
     assert text.startswith("2 variants of toy, 1 trainings each")
     assert text.count("| faithful |") == text.count("| blind |") == 1
     told = json.loads((tmp_path / "ablation.json").read_text())
-    assert told["figures"]["faithful"]["KID"]["noise_sd"] >= 0
+    found = next(iter(told["figures"].values()))
+    assert found["faithful"]["KID"]["noise_sd"] >= 0
+
+
+def test_the_distance_is_told_in_units_of_training_tissue(cards: dict[str, list[Card]]) -> None:
+    card, found = cards["blind"][0], Ablation.of("toy", cards).figures
+    assert found
+    for judge, variants in found.items():
+        painted, train = (card.find("fd", subject, features=judge) for subject in ("generated", "train"))
+        assert painted is not None
+        assert train is not None
+        assert painted.value is not None
+        assert train.value is not None
+        assert variants["blind"]["FD ratio"].value == pytest.approx(painted.value / train.value)
+
+
+def test_every_judge_has_a_table_and_one_that_took_part_is_silent(cards: dict[str, list[Card]]) -> None:
+    judge = next(iter(Ablation.of("toy", cards).figures))
+    silent = cards["blind"][0].model_copy(
+        update={"rows": tuple(row for row in cards["blind"][0].rows if row.features != judge)}
+    )
+    text = Ablation.of("toy", {"faithful": cards["faithful"], "blind": [silent]}).markdown()
+    assert f"Judge: {judge}." in text
+    line = next(line for line in text.splitlines() if line.startswith("| blind |"))
+    assert line.split(" | ")[1] == "–"
+
+
+def test_variants_with_more_trainings_are_named(cards: dict[str, list[Card]]) -> None:
+    twice = {"faithful": cards["faithful"] * 2, "blind": cards["blind"]}
+    assert "1 trainings each (faithful: 2)" in Ablation.of("toy", twice).markdown()
 
 
 def test_variants_that_were_dropped_are_still_told(cards: dict[str, list[Card]]) -> None:
-    text = Ablation.of("toy", cards, [0], ["a bad one"]).markdown()
+    text = Ablation.of("toy", cards, ["a bad one"]).markdown()
     assert "Tried before, not shown: a bad one." in text
     assert "not over patients" in text

@@ -23,6 +23,7 @@ from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.stable_diffusion import find_checkpoint
 from stainglass.recipe_files import recipe_from_tree
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
+from stainglass.training.denoiser import told_sections
 from stainglass.training.optimiser import make_optimiser
 from stainglass.training.stages import train_generator
 from stainglass.training.tuning import choose_trained, finish_stage
@@ -277,6 +278,30 @@ def test_all_noise_levels_as_often_when_asked(crops_of: Callable[[DenoiserLoop],
 
     assert outer("even") == pytest.approx(0.4, abs=0.08)
     assert outer("flow") == pytest.approx(0.17, abs=0.06)  # a standard normal's share beyond ±1.39
+
+
+def test_unpaired_sections_are_never_told(
+    crops_of: Callable[[DenoiserLoop], LatentCrops], cohort: Cohort
+) -> None:
+    train = cohort.split().train
+    assert len(train) == 2
+    plain = crops_of(DenoiserLoop(null_share=0.0))
+    crops = crops_of(DenoiserLoop(null_share=0.0, unpaired=train[1:], unpaired_share=0.4))
+    told = np.array([crops.example(i)["present"].any() for i in range(200)])
+    assert told.mean() == pytest.approx(0.6, abs=0.1)
+    assert [s.id for s in crops.places.sections] == [train[0]]
+    assert all(plain.example(i)["present"].any() for i in range(20))
+    left_out = crops_of(DenoiserLoop(null_share=0.0, unpaired=train[1:], unpaired_share=0.0))
+    assert all(left_out.example(i)["present"].any() for i in range(20))
+
+
+def test_a_strange_unpaired_section_is_refused(cohort: Cohort) -> None:
+    split = cohort.split()
+    with pytest.raises(StainglassError, match="nowhere is not in the training part"):
+        told_sections(split, DenoiserLoop(unpaired=("nowhere",)))
+    with pytest.raises(StainglassError, match="names every training section"):
+        told_sections(split, DenoiserLoop(unpaired=split.train))
+    assert told_sections(split, DenoiserLoop(unpaired=split.train[:1])) == split.train[1:]
 
 
 def test_optimisers_take_what_is_trained() -> None:

@@ -99,10 +99,10 @@ def test_another_recipe_is_refused(
 
 def test_another_scale_is_refused(cohort: Cohort, tmp_path: Path) -> None:
     windows = {"size_px": 64, "reach_um": 250.0, "max_spots": 5}
-    with pytest.raises(StainglassError, match="paints 0.689"):
+    with pytest.raises(StainglassError, match=r"paints 0\.689"):
         train_generator(cohort, cohort.split(), recipe("builtin:breast", windows=windows), tmp_path)
 
 
 def test_start_excludes_other_beginnings(run_folder: Path) -> None:
-    with pytest.raises(StainglassError, match="leave denoiser.source and clip out"):
+    with pytest.raises(StainglassError, match=r"leave denoiser\.source and clip out"):
         recipe(run_folder / "generator", clip={})

@@ -52,7 +52,7 @@ def ablate(
     if dry_run:
         from stainglass.cli.estimate import tell_ablation
 
-        tell_ablation(variants, len(plan.ablation.training_seeds), out)
+        tell_ablation(variants, out)
         return
     from stainglass.cli.stages import prepared
     from stainglass.evaluation.ablation import Ablation
@@ -61,13 +61,13 @@ def ablate(
     folder = _shared_autoencoder(cohort, split, plan, out)
     cards: dict[str, list[Card]] = {}
     for name, variant in variants.items():
-        for seed in plan.ablation.training_seeds:
+        for seed in variant.ablation.training_seeds:
             place = out / "variants" / name / f"seed-{seed}"
             console.rule(f"{name}, training seed {seed}", align="left")
             cards.setdefault(name, []).append(_judged(cohort, split, variant, seed, folder, place))
     tried = {path.name for path in (out / "variants").iterdir()}
     earlier = sorted(tried - set(variants))
-    table = Ablation.of(plan.title or plan.name, cards, plan.ablation.training_seeds, earlier)
+    table = Ablation.of(plan.title or plan.name, cards, earlier)
     path = table.write(out)
     print(path.read_text(encoding="utf-8"))
     say_next(f"look at {path}; every training is a run: stainglass report {out}/variants/…")
@@ -90,13 +90,15 @@ def _judged(
     """Train a variant with one seed, judge it, and read its card; what is there is not done again."""
     from stainglass.cli.judge import judge_run
     from stainglass.cli.stages import refuse_another_run
+    from stainglass.config import Ablation
     from stainglass.evaluation.card import Card
     from stainglass.recipe_files import write_recipe
     from stainglass.training.stages import train_generator
 
     loop = variant.train_denoiser.model_copy(update={"seed": seed})
     latents = variant.autoencoder.model_copy(update={"folder": autoencoder})
-    plan = variant.model_copy(update={"train_denoiser": loop, "autoencoder": latents})
+    alone = {"train_denoiser": loop, "autoencoder": latents, "ablation": Ablation()}
+    plan = variant.model_copy(update=alone)
     refuse_another_run(plan, str(cohort.path), place)
     write_recipe(plan, place / "recipe.yaml")
     train_generator(cohort, split, plan, place, plan.data)

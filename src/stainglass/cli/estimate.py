@@ -140,9 +140,10 @@ def tell_run(plan: Recipe, source: Path | None, out: Path) -> None:
     _tell("generate and evaluate", _sampling_seconds(plan), 0.1, BASE_GB + 1.5)
 
 
-def tell_ablation(variants: Mapping[str, Recipe], trainings: int, out: Path) -> None:
-    """Time, disk and memory of training and judging every variant so many times."""
+def tell_ablation(variants: Mapping[str, Recipe], out: Path) -> None:
+    """Time, disk and memory of training and judging every variant once a training seed."""
     for name, plan in variants.items():
+        trainings = len(plan.ablation.training_seeds)
         seconds, gigabytes = _training_seconds(plan.model_copy(update={"clip": None}))
         judged = plan.evaluation.windows * SUBJECTS_JUDGED * len(plan.evaluation.noise_seeds) * JUDGE_SECONDS
         seconds += _sampling_seconds(plan) + judged

@@ -65,7 +65,10 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
     )
     clip = TissueCLIP.load(run / "clip" / "model") if recipe.clip is not None else None
     tower = None if clip is None or clip.facts is None else clip.facts.tower
-    settings = _settings(cohort, recipe, judged, tower, generator.facts)
+    looked = (tower, generator.facts.training.get("representation of"))
+    settings = _settings(
+        cohort, recipe, judged, tuple(name for name in looked if name is not None), generator.facts
+    )
     if features:
         asked = tuple(JUDGES[name] for name in dict.fromkeys(features))
         settings = replace(settings, judges=asked, judges_required=True)
@@ -170,7 +173,7 @@ def _length(loop: DenoiserLoop) -> str:
 
 
 def _settings(
-    cohort: Cohort, recipe: Recipe, judged: str, tower: str | None, facts: Facts
+    cohort: Cohort, recipe: Recipe, judged: str, took_part: tuple[str, ...], facts: Facts
 ) -> EvaluationSettings:
     evaluation, loop, split = recipe.evaluation, recipe.train_denoiser, cohort.split(recipe.split.name)
     shared = {cohort.patients[name] for name in split.part(judged)} & set(split.shared_patients)
@@ -205,7 +208,7 @@ def _settings(
         recovery_genes=evaluation.recovery_genes,
         usefulness=evaluation.usefulness,
         primary=evaluation.primary,
-        took_part_in_training=() if tower is None else (tower,),
+        took_part_in_training=took_part,
         tells_images=recipe.clip is not None and recipe.train_denoiser.image_share > 0,
         notes=tuple(notes),
         choice_seed=recipe.seed,

@@ -53,6 +53,7 @@ def prepare(
         The cohort's folder; sections that are there already are not done again.
     """
     from stainglass.cohort.crew import crew_of
+    from stainglass.cohort.expression import add_expression
     from stainglass.cohort.prepare import prepare_split
     from stainglass.cohort.prepare_many import prepare_many
     from stainglass.errors import StainglassError
@@ -78,6 +79,8 @@ def prepare(
         _tell(outcomes)
     if cohort is None or (failed and not skip_failed):
         raise _error(out, failed, len(outcomes))
+    if settings.expression is not None:
+        add_expression(Path(settings.expression), cohort.path)
     found = f"{len(cohort.sections)} sections, {cohort.mpp:g} µm/px, {len(cohort.axis)} genes"
     console.print(f"{found}; look at {out / 'proofs'}", highlight=False, soft_wrap=True)
     try:

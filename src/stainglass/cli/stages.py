@@ -12,6 +12,7 @@ from stainglass.cli.analyse import analyse_run, embed_run
 from stainglass.cli.common import write_provenance
 from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.expression import add_expression
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
@@ -74,6 +75,8 @@ def prepared(plan: Recipe, source: Path | None, out: Path, preset: str | None = 
     write_recipe(plan, out / "recipe.yaml")
     manifest = source if source is not None else _simulated(plan, out / "simulated")
     cohort = prepare_cohort(read_sections(manifest), out / "cohort", plan.prepare)
+    if plan.prepare.expression is not None:
+        add_expression(Path(plan.prepare.expression), cohort.path)
     split = prepare_split(cohort, plan.split, plan.seed, plan.windows)
     hashes = {name: sha256_of(section.path / "record.json") for name, section in cohort.sections.items()}
     write_provenance(out, plan, preset=preset, data=str(source or "simulated"), section_records=hashes)

@@ -11,16 +11,19 @@ import numpy as np
 from stainglass.evaluation.card import Card, Row
 from stainglass.files import write_json
 
-FORMAT = 1
+FORMAT = 2
 FIGURES = {
     ("recovery", "generated"): "recovery r",
     ("recovery_share", "generated"): "share of real",
     ("recovery_gain", "shuffled"): "gain over shuffled",
     ("recovery_gain", "bulk"): "gain over bulk",
     ("kid", "generated"): "KID",
-    ("nuclei_density", "generated"): "nuclear density r",
 }
-"""(metric, subject) → heading; by the first judge where it needs one."""
+"""(metric, subject) → heading; by one judge."""
+FD_RATIO = "FD ratio"
+"""Fréchet distance of what is painted from real held-out windows, in units of that of as many training windows."""
+UNJUDGED = {("nuclei_density", "generated"): "nuclear density r"}
+"""The same of what no network judges."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +55,27 @@ class Ablation:
 
     Attributes
     ----------
+    trainings
+        How many trainings stand behind each variant.
     figures
-        Variant → heading → figure, variants in the recipe's order; a figure nobody could compute is left out.
+        Judge → variant → heading → figure, variants in the recipe's order; a figure nobody could compute is left out.
+        What no network judges stands with the first.
     earlier
         Variants that were tried in the same folder before and are not in the recipe any more.
     """
 
     recipe: str
     split: str
-    judge: str
     n: int
     noise_seeds: tuple[int, ...]
-    training_seeds: tuple[int, ...]
+    trainings: Mapping[str, int]
     held_out: tuple[str, ...]
-    figures: Mapping[str, Mapping[str, Figure]]
+    figures: Mapping[str, Mapping[str, Mapping[str, Figure]]]
     earlier: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        recipe: str,
-        cards: Mapping[str, Sequence[Card]],
-        training_seeds: Sequence[int],
-        earlier: Sequence[str] = (),
-    ) -> Ablation:
-        """From every variant's cards, one a training seed.
+    def of(cls, recipe: str, cards: Mapping[str, Sequence[Card]], earlier: Sequence[str] = ()) -> Ablation:
+        """From every variant's cards, one a training.
 
         Raises
         ------
@@ -90,9 +89,13 @@ class Ablation:
                 first.n, first.seeds, first.split, first.held_out_sections,
             ):  # fmt: skip
                 raise ValueError("cards of different windows or seeds cannot stand in one table")
+        figures = {
+            judge: {name: dict(_figures(some, judge, i == 0)) for name, some in cards.items()}
+            for i, judge in enumerate(_judges(flat) or ("none",))
+        }
+        trainings = {name: len(some) for name, some in cards.items()}
         return cls(
-            recipe, first.split, _judge(first), first.n, first.seeds, tuple(training_seeds), first.held_out_sections,
-            {name: dict(_figures(some)) for name, some in cards.items()}, tuple(earlier),
+            recipe, first.split, first.n, first.seeds, trainings, first.held_out_sections, figures, tuple(earlier)
         )  # fmt: skip
 
     def write(self, folder: Path) -> Path:
@@ -103,36 +106,60 @@ class Ablation:
         return path
 
     def markdown(self) -> str:
-        """The table for people, with what its brackets mean and how many variants were tried."""
-        headings = [h for h in FIGURES.values() if any(h in found for found in self.figures.values())]
+        """A table a judge for people, with what its brackets mean and how many variants were tried."""
         before = f" Tried before, not shown: {', '.join(self.earlier)}." if self.earlier else ""
         lines = [
-            f"{len(self.figures)} variants of {self.recipe}, {len(self.training_seeds)} trainings each, judged on "
-            f"{', '.join(self.held_out)} ({self.split}) by {self.judge}; N = {self.n} windows, "
+            f"{len(self.trainings)} variants of {self.recipe}, {self._trainings()}, judged on "
+            f"{', '.join(self.held_out)} ({self.split}); N = {self.n} windows, "
             f"noise seeds {list(self.noise_seeds)}.{before}",
             "[interval over windows of these sections, not over patients]; ± deviation between trainings; "
-            "(± between noise seeds of one training).",
-            "",
-            "| variant | " + " | ".join(headings) + " |",
-            "|---" * (len(headings) + 1) + "|",
+            "(± between noise seeds of one training); – a judge that took part in training.",
         ]
-        for name, found in self.figures.items():
-            cells = [_cell(found.get(heading)) for heading in headings]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        for judge, found in self.figures.items():
+            lines += ["", f"Judge: {judge}.", "", *_table(found)]
         return "\n".join(lines) + "\n"
 
+    def _trainings(self) -> str:
+        usual = min(self.trainings.values())
+        more = ", ".join(f"{name}: {n}" for name, n in self.trainings.items() if n != usual)
+        return f"{usual} trainings each" + (f" ({more})" if more else "")
 
-def _judge(card: Card) -> str:
-    """The first network that could judge."""
-    return next((j.name for j in card.judges if j.why_absent is None and not j.took_part_in_training), "none")
+
+def _table(found: Mapping[str, Mapping[str, Figure]]) -> list[str]:
+    known = (*FIGURES.values(), FD_RATIO, *UNJUDGED.values())
+    headings = [heading for heading in known if any(heading in some for some in found.values())]
+    lines = ["| variant | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
+    for name, some in found.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(some.get(heading)) for heading in headings) + " |")
+    return lines
 
 
-def _figures(cards: Sequence[Card]) -> Iterator[tuple[str, Figure]]:
-    for (metric, subject), heading in FIGURES.items():
-        rows = [row for card in cards if (row := card.find(metric, subject)) is not None]
+def _judges(cards: Sequence[Card]) -> tuple[str, ...]:
+    """Networks that could judge at least one variant, in the cards' order."""
+    able = [j.name for card in cards for j in card.judges if j.why_absent is None]
+    return tuple(j.name for j in cards[0].judges if j.name in able)
+
+
+def _figures(cards: Sequence[Card], judge: str, leads: bool) -> Iterator[tuple[str, Figure]]:
+    asked: list[tuple[tuple[str, str], str, str | None]]
+    asked = [(key, heading, judge) for key, heading in FIGURES.items()]
+    asked += [(key, heading, None) for key, heading in UNJUDGED.items() if leads]
+    for (metric, subject), heading, features in asked:
+        rows = [row for card in cards if (row := card.find(metric, subject, features=features)) is not None]
         rows = [row for row in rows if row.value is not None]
         if rows:
             yield heading, _figure(rows)
+    ratios = [ratio for card in cards if (ratio := _fd_ratio(card, judge)) is not None]
+    if ratios:
+        spread = float(np.std(ratios, ddof=1)) if len(ratios) > 1 else None
+        yield FD_RATIO, Figure(float(np.mean(ratios)), None, None, spread, None)
+
+
+def _fd_ratio(card: Card, judge: str) -> float | None:
+    painted, train = (card.find("fd", subject, features=judge) for subject in ("generated", "train"))
+    if painted is None or train is None or painted.value is None or not train.value:
+        return None
+    return painted.value / train.value
 
 
 def _figure(rows: Sequence[Row]) -> Figure:

@@ -101,12 +101,23 @@ def make_denoiser(
         )
         _silence(dit.proj_out)
         return dit
-    make = make_sd_unet if settings.kind == "stable-diffusion" else make_unet
-    unet = make(
+    shape = (
         settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width
+    )  # fmt: skip
+    unet = (
+        make_sd_unet(*shape)
+        if settings.kind == "stable-diffusion"
+        else make_unet(*shape, everywhere=settings.attention == "everywhere")
     )
     _silence(unet.conv_out)
     return unet
+
+
+def middle_of(denoiser: Any) -> tuple[nn.Module, int]:
+    """The module whose output is half-way through a denoiser, and the channels of that output."""
+    if isinstance(denoiser, TissueDiT):
+        return denoiser.transformer_blocks[len(denoiser.transformer_blocks) // 2], denoiser.config.width
+    return denoiser.mid_block, int(denoiser.config.block_out_channels[-1])
 
 
 def _silence(layer: nn.Module) -> None:
@@ -122,17 +133,18 @@ def make_unet(
     latent_channels: int,
     latent_size: int,
     condition_width: int,
+    everywhere: bool = False,
 ) -> UNet2DConditionModel:
-    """diffusers' UNet, attention everywhere but at the finest level, where it costs most and gives least."""
-    deep = len(widths) - 1
+    """diffusers' UNet, attention everywhere but at the finest level, where it costs most, or there too."""
+    deep, finest = len(widths) - 1, "CrossAttn" if everywhere else ""
     return UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=latent_channels,
         out_channels=latent_channels,
         block_out_channels=tuple(widths),
         layers_per_block=layers,
-        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deep,
-        up_block_types=("CrossAttnUpBlock2D",) * deep + ("UpBlock2D",),
+        down_block_types=(f"{finest}DownBlock2D",) + ("CrossAttnDownBlock2D",) * deep,
+        up_block_types=("CrossAttnUpBlock2D",) * deep + (f"{finest}UpBlock2D",),
         cross_attention_dim=condition_width,
         attention_head_dim=tuple(max(w // heads_of, 1) for w in widths),
         norm_num_groups=16,

@@ -62,6 +62,11 @@ class EfficientNetLite0:
         """Mean over positions of the last convolution."""
         return in_batches(pixels, self._look, self.batch, advance)
 
-    def _look(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
+    def maps(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280 7 7"]:
+        """The last convolution of pictures in 0…1, place by place."""
         small = F.interpolate(rgb, (224, 224), mode="bilinear", align_corners=False, antialias=True)
-        return self.network.extract_features((small * 255 - 127) / 128).mean((2, 3))
+        found: Tensor = self.network.extract_features((small * 255 - 127) / 128)
+        return found
+
+    def _look(self, rgb: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
+        return self.maps(rgb).mean((2, 3))

@@ -192,14 +192,15 @@ class GeneEncoder(nn.Module):
         self.depth_mean.copy_(depth.mean())
         self.depth_std.copy_(depth.std().clamp_min(0.1))
         if isinstance(self.input, ScoresInput):
-            standard = self._standard(level)
+            standard = self.standard(level)
             of_sets = self.kind == "gene-sets"
             scores = len(self.input.weights)
             self.input.weights.copy_(
                 set_weights(gene_ids) if of_sets else component_weights(standard, scores)
             )
 
-    def _standard(self, level: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
+    def standard(self, level: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
+        """Log-normalised counts in deviations from the training fold's mean, at most 5."""
         return ((level - self.gene_mean) / self.gene_std).clamp(-5, 5)
 
     def forward(
@@ -210,7 +211,7 @@ class GeneEncoder(nn.Module):
     ) -> tuple[Float[Tensor, "n t w"], Float[Tensor, "n w"]]:
         """Raw counts and diameters of n spots → (tokens (n, M, W), vectors (n, W))."""
         level = log_normalised(counts)
-        standard = self._standard(level)
+        standard = self.standard(level)
         if measured is not None:
             standard = standard * measured
         depth = (torch.log1p(counts.sum(-1)) - self.depth_mean) / self.depth_std

@@ -102,8 +102,8 @@ def read_anndata(
         Raw(
             where=told,
             id=id,
-            patient=patient or _patient(spots) or id,
-            counts=_counts(spots, told),
+            patient=patient or patient_in(spots) or id,
+            counts=anndata_counts(spots, told),
             places=places,
             slide=opened,
             slide_scale=scale,
@@ -176,14 +176,15 @@ def _diameter_um(
     return VISIUM_DIAMETER_UM, f'no obs["diameter_um"]: spots are taken to be {VISIUM_DIAMETER_UM:g} µm wide'
 
 
-def _patient(spots: anndata.AnnData) -> str | None:
+def patient_in(spots: anndata.AnnData) -> str | None:
+    """The one value of ``obs["patient"]``, where there is one."""
     if "patient" not in spots.obs:
         return None
     names = spots.obs["patient"].astype(str).unique()
     return str(names[0]) if len(names) == 1 else None
 
 
-def _counts(spots: anndata.AnnData, told: str) -> Counts:
+def anndata_counts(spots: anndata.AnnData, told: str) -> Counts:
     """The first of ``layers["counts"]``, ``X``, ``raw`` that holds raw counts; else the error about
     the first.
     """

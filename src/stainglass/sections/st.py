@@ -42,6 +42,17 @@ def st_section_ids(folder: Path) -> list[str]:
     return sorted(section for section in found if (folder / "spots" / f"{section}.tsv").is_file())
 
 
+def st_expression_ids(folder: Path) -> list[str]:
+    """Ids of the sections that have counts and no image, in order."""
+    counted = {path.name.split(".")[0] for path in (folder / "counts").glob("*.tsv*")}
+    return sorted(counted - set(st_section_ids(folder)))
+
+
+def st_counts(folder: Path, section: str) -> Counts:
+    """The count matrix of one section."""
+    return _counts(_one_of(folder / "counts", section, (".tsv.gz", ".tsv"), "counts"))
+
+
 def patient_of(section_id: str) -> str:
     """The leading letters of the section's id."""
     found = re.match(r"[A-Za-z]+", section_id)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, UInt8
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stainglass.cohort.cohort import Cohort, PreparedSection
@@ -25,6 +26,7 @@ from stainglass.models.turns import Frequency, turn_latents, turn_offsets, turn_
 from stainglass.training.corrupt import corrupted
 from stainglass.training.crops import Places, hold_in_memory
 from stainglass.training.loop import Batch, Objective, rng_of
+from stainglass.training.represent import Represent
 
 PREVIEW_STEPS = 12
 
@@ -57,6 +59,21 @@ class LatentSpace:
         return found
 
 
+@dataclass(frozen=True)
+class _Spots:
+    """What is told of a section's spots."""
+
+    counts: Float32[np.ndarray, "spots g"]
+    measured: Bool[np.ndarray, g]
+    diameters_um: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, section: PreparedSection, axis: GeneAxis, genes: GeneEncoder) -> _Spots:
+        counts, measured = section.counts_on(axis)
+        diameters = section.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64)
+        return cls(as_bulk(counts) if genes.told == "bulk" else counts, measured, diameters)
+
+
 class LatentCrops:
     """Windows of latent rasters with the spots in reach, turned, thinned and now and then told nothing."""
 
@@ -77,31 +94,33 @@ class LatentCrops:
     ) -> None:
         self.flow = flow
         self.clip = clip if loop.image_share > 0 else None
-        self.places = Places(cohort, sections, size_px)
         self.space, self.genes, self.loop = space, genes, loop
         self.reach_um, self.max_spots = reach_um, max_spots
-        self.counts, self.measured = [], []
-        for section in self.places.sections:
-            counts, measured = section.counts_on(axis)
-            self.counts.append(as_bulk(counts) if genes.told == "bulk" else counts)
-            self.measured.append(measured)
-        self.diameters = [
-            s.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64) for s in self.places.sections
-        ]
+        self.places = Places(cohort, [name for name in sections if name not in loop.unpaired], size_px)
+        untold = [name for name in sections if name in loop.unpaired]
+        self.untold = Places(cohort, untold, size_px) if untold and loop.unpaired_share > 0 else None
+        self.spots = {section.id: _Spots.of(section, axis, genes) for section in self._sections()}
         held = [raster for rasters in (space.rasters, *space.restained) for raster in rasters]
-        hold_in_memory(self.places.sections, *(f"latent/{raster}" for raster in held))
+        pixels = ("he/0",) if loop.representation > 0 else ()
+        hold_in_memory(self._sections(), *(f"latent/{raster}" for raster in held), *pixels)
+
+    def _sections(self) -> list[PreparedSection]:
+        return [*self.places.sections, *(self.untold.sections if self.untold is not None else ())]
 
     def example(self, position: int) -> dict[str, np.ndarray]:
         """One normalised latent window ``z``, its ``noise`` and level ``t``, and its condition."""
         rng = rng_of(self.loop.seed, position)
-        which, window = self.places.draw(rng, anywhere=rng.random() < self.loop.anywhere_share)
-        section = self.places.sections[which]
+        places, unpaired = self.places, False
+        if self.untold is not None and rng.random() < self.loop.unpaired_share:
+            places, unpaired = self.untold, True
+        which, window = places.draw(rng, anywhere=rng.random() < self.loop.anywhere_share)
+        section, spots = places.sections[which], self.spots[places.sections[which].id]
         turn = int(rng.integers(8)) if self.loop.turns else 0
         told = gather_conditions(
             window.centre_um_yx(section.mpp)[None],
-            self.places.centres[which],
-            self.counts[which],
-            self.diameters[which],
+            places.centres[which],
+            spots.counts,
+            spots.diameters_um,
             section.used_spots.obs_names,
             self.reach_um,
             self.max_spots,
@@ -111,7 +130,7 @@ class LatentCrops:
             stained = (rasters, *self.space.restained)
             rasters = stained[int(rng.integers(len(stained)))]
         z = self._latents(section.latents(rasters[turn % len(rasters)], window), turn)
-        null = rng.random() < self.loop.null_share
+        null = rng.random() < self.loop.null_share or unpaired
         image = self._image(section, window, turn, rng, null)
         no_genes = null or (image is not None and image.any())
         return {
@@ -122,8 +141,9 @@ class LatentCrops:
             "offsets_um_yx": turn_offsets(torch.from_numpy(told.offsets_um_yx[0]), turn).numpy(),
             "diameters_um": told.diameters_um[0],
             "present": self._present(told.present[0], rng) & (not no_genes),
-            "measured": self.measured[which],
+            "measured": spots.measured,
             **({} if image is None else {"images": image}),
+            **({"pixels": _turned_pixels(section, window, turn)} if self.loop.representation > 0 else {}),
         }
 
     def _level(self, rng: np.random.Generator) -> float:
@@ -144,9 +164,7 @@ class LatentCrops:
             return None
         if null or rng.random() >= self.loop.image_share:
             return np.zeros(self.clip.length, np.float32)
-        pixels = torch.from_numpy(section.pixels(window)).movedim(-1, 0)
-        turned = turn_plane(pixels, turn).movedim(0, -1).contiguous().numpy()
-        return self.clip.embed_images(turned[None])[0]
+        return self.clip.embed_images(_turned_pixels(section, window, turn)[None])[0]
 
     def _latents(self, raw: np.ndarray, turn: int) -> Float32[np.ndarray, "c h w"]:
         z = turn_latents(torch.from_numpy(raw.astype(np.float32)), turn, self.space.frequencies).numpy()
@@ -156,6 +174,11 @@ class LatentCrops:
         """Drop whole spots, never the last one."""
         kept = present & (rng.random(present.shape) >= self.genes.spot_dropout)
         return kept if kept.any() else present
+
+
+def _turned_pixels(section: PreparedSection, window: Window, turn: int) -> UInt8[np.ndarray, "size size 3"]:
+    pixels = torch.from_numpy(section.pixels(window)).movedim(-1, 0)
+    return np.ascontiguousarray(turn_plane(pixels, turn).movedim(0, -1).numpy())
 
 
 def conditions_of(batch: Batch) -> ConditionTensors:
@@ -193,6 +216,8 @@ class Denoise(Objective):
         γ of min-SNR-γ, or None.
     direction
         Weight of 1 − cosine between the velocity and ε − z, window by window (Yao et al. 2024).
+    representation
+        Weight of what `Represent` says; 0 does without its frozen network.
     preview
         Windows that `picture` shows.
     """
@@ -210,9 +235,14 @@ class Denoise(Objective):
         pooled: bool = True,
         min_snr: float | None = None,
         direction: float = 0.0,
+        representation: float = 0.0,
     ) -> None:
         super().__init__()
         self.condnet, self.denoiser, self._direction = condnet, denoiser, direction
+        self.represent, self._representation = (
+            Represent(denoiser) if representation > 0 else None,
+            representation,
+        )
         self._space = [
             space
         ]  # in a list, so that the frozen autoencoder is not trained or saved with this module
@@ -232,7 +262,11 @@ class Denoise(Objective):
         if self._direction > 0:
             turned = 1 - nn.functional.cosine_similarity(v.flatten(1), wanted.flatten(1))
             loss = loss + self._direction * turned.mean()
-        return loss, {"unweighted": squared.detach().mean()}
+        told = {"unweighted": squared.detach().mean()}
+        if self.represent is not None:
+            unlike = self.represent(batch["pixels"])
+            loss, told["unlike"] = loss + self._representation * unlike, unlike.detach()
+        return loss, told
 
     def _told(self, batch: Batch) -> Embedded:
         return hear(self.denoiser, self.condnet(conditions_of(batch)), self.condnet, self._pooled)

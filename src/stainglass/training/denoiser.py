@@ -12,7 +12,7 @@ import torch
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.config import Recipe
+from stainglass.config import DenoiserLoop, Recipe
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.clip import TissueCLIP
@@ -24,6 +24,7 @@ from stainglass.models.stable_diffusion import find_checkpoint, require_latents
 from stainglass.training.denoise import Denoise, Following, LatentCrops, LatentSpace
 from stainglass.training.fit import variable_genes
 from stainglass.training.loop import Batch, train
+from stainglass.training.pretrain import pretrain_encoder
 from stainglass.training.start import Start
 from stainglass.training.tuning import choose_trained, finish_stage
 from stainglass.units import LATENT_STEP_PX
@@ -108,9 +109,9 @@ def train_denoiser(
     windows, loop = recipe.windows, recipe.train_denoiser
     torch.manual_seed(loop.seed)
     if start is None:
-        axis = variable_genes(cohort, split.train, recipe.genes.genes)
+        axis = variable_genes(cohort, told_sections(split, loop), recipe.genes.genes)
         network = make_network(recipe, len(space.mean))
-        condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip)
+        condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip, folder / "encoder")
     else:
         axis, condnet = start.facts.axis, start.pipeline.condnet
         network = Network(start.pipeline.denoiser, start.pipeline.scheduler, condnet.config.width)
@@ -131,18 +132,45 @@ def train_denoiser(
         # A new objective a stage: Accelerate wraps each module once, and an unwrapped one never again.
         objective = Denoise(
             condnet, network.denoiser, space, flow, preview,
-            pooled=pooled, min_snr=stage.min_snr, direction=stage.direction,
+            pooled=pooled, min_snr=stage.min_snr, direction=stage.direction, representation=stage.representation,
         )  # fmt: skip
         train(objective, Following(examples, first), stage, place, title, on_preview)
+        if objective.represent is not None:
+            objective.represent.release()
         finish_stage(network.denoiser, stage, place)
         first += stage.steps * stage.batch * stage.accumulate
     return TrainedDenoiser(condnet, network.denoiser, network.scheduler, axis)
 
 
+def told_sections(split: Split, loop: DenoiserLoop) -> tuple[str, ...]:
+    """Training sections whose expression is used.
+
+    Raises
+    ------
+    StainglassError
+        When ``unpaired`` names another section, or all.
+    """
+    strange = set(loop.unpaired) - set(split.train)
+    told = tuple(name for name in split.train if name not in loop.unpaired)
+    if strange or not told:
+        raise StainglassError(
+            "train_denoiser.unpaired",
+            f"{', '.join(sorted(strange))} is not in the training part" if strange else "names every training section",
+            f"Name some of {', '.join(split.train)}",
+        )  # fmt: skip
+    return told
+
+
 def _make_condnet(
-    cohort: Cohort, split: Split, recipe: Recipe, axis: GeneAxis, width: int, clip: TissueCLIP | None
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    axis: GeneAxis,
+    width: int,
+    clip: TissueCLIP | None,
+    folder: Path,
 ) -> GeneCondNet:
-    """GeneCondNet at the denoiser's width; its trunk from CLIP, or fitted to the training spots."""
+    """GeneCondNet at the denoiser's width; its trunk from CLIP, or fitted to the training spots and perhaps pre-trained."""
     genes, loop = recipe.genes, recipe.train_denoiser
     image_dim = clip.length if clip is not None and loop.image_share > 0 else 0
     condnet = GeneCondNet(
@@ -150,8 +178,11 @@ def _make_condnet(
         genes.components, genes.pooled,
     )  # fmt: skip
     if clip is None:
-        spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in split.train])
+        told = told_sections(split, loop)
+        spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in told])
         condnet.encoder.fit(torch.from_numpy(spots), axis.ids)
+        if genes.pretrain_steps > 0:
+            pretrain_encoder(condnet.encoder, cohort, split, told, axis, genes, width, folder, loop.seed)
         return condnet
     if clip.config.width != width:
         raise StainglassError(

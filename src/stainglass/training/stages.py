@@ -22,6 +22,7 @@ from stainglass.files import read_json, write_json
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
+from stainglass.models.features import EfficientNetLite0
 from stainglass.models.pipeline import FACTS_FILE, Facts, SamplerSettings, TissuePipeline
 from stainglass.models.stable_diffusion import find_checkpoint, scaled_statistics
 from stainglass.models.texture import texture_numbers
@@ -279,6 +280,11 @@ def _facts(
             **({} if source is None else {"fine-tuned from": source}),
             "denoiser steps": loop.all_steps,
             **({} if not loop.stages else {"stages": ", ".join(stages)}),
+            **(
+                {} if not recipe.genes.pretrain_steps else {"gene encoder steps": recipe.genes.pretrain_steps}
+            ),
+            **({} if not loop.representation else {"representation of": EfficientNetLite0.name}),
+            **({} if not loop.unpaired else {"without their expression": ", ".join(loop.unpaired)}),
             "batch": loop.batch,
             "seed": loop.seed,
             "seconds": {key: round(value) for key, value in seconds.items()},
@@ -292,12 +298,22 @@ def _facts(
 
 def _gone_on(facts: Facts, start: Start, split: Split) -> Facts:
     """The same with what was learnt before: sections, patients, and how."""
-    before = {f"before, {key}": value for key, value in start.facts.training.items()}
+    told = start.facts.training
+    before = {f"before, {key}": value for key, value in told.items()}
+    looked = {
+        key: told[key] for key in ("representation of",) if key in told
+    }  # it never judges afterwards either
     return replace(
         facts,
         trained_on=start.trained_on(split),
         patients=tuple(sorted({*facts.patients, *start.facts.patients})),
-        training={**facts.training, "autoencoder steps": "given", "gone on from": start.facts.name, **before},
+        training={
+            **looked,
+            **facts.training,
+            "autoencoder steps": "given",
+            "gone on from": start.facts.name,
+            **before,
+        },
     )
 
 
