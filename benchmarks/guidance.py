@@ -1,9 +1,11 @@
 """How strongly to guide, and at which noise levels: realism against control.
 
-    python -m benchmarks.guidance RUN [--cohort COHORT] [--windows 96] [--lpips-weights FILE] [--out guidance.json]
+    python -m benchmarks.guidance RUN [--weak RUN] [--cohort COHORT] [--windows 96] [--lpips-weights FILE] [--out guidance.json]
 
 The same held-out windows and noise are painted by the run's own solver and steps, guided by every scale (Ho & Salimans 2022) over
-all noise levels and over a limited interval (Kynkäänniemi et al. 2024). What a row tells: benchmarks/painting.py.
+all noise levels and over a limited interval (Kynkäänniemi et al. 2024). With a weaker run in the same latent space (trained less,
+or smaller) also by what that one would paint under the same condition: autoguidance (Karras et al. 2024). What a row tells:
+benchmarks/painting.py.
 """
 
 from __future__ import annotations
@@ -11,29 +13,87 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from benchmarks.common import arguments, emit
 from benchmarks.painting import Bench
+from stainglass.models.genecondnet import ConditionTensors
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.solver import integrate
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
 INTERVALS = ((0.0, 1.0), (0.2, 0.9), (0.4, 0.9))
+AUTO = (1.5, 2.0, 3.0)
+
+
+class AutoGuided(TissuePipeline):
+    """A generator that is guided away from what a weaker one paints under the same condition.
+
+    Parameters
+    ----------
+    strong, weak
+        Generators in one latent space.
+    """
+
+    def __init__(self, strong: TissuePipeline, weak: TissuePipeline) -> None:
+        super().__init__(strong.autoencoder, strong.condnet, strong.denoiser, strong.scheduler)
+        self.facts, self.weak = strong.facts, [weak]  # in a list, so that diffusers takes it for no part
+        assert strong.facts is not None
+        assert weak.facts is not None
+        if strong.facts.latent_mean != weak.facts.latent_mean:
+            raise SystemExit("the weaker run has another latent space: train it from the same autoencoder")
+
+    @torch.no_grad()
+    def sample_latents(
+        self, conditions: ConditionTensors, noise: Tensor, settings: SamplerSettings
+    ) -> Tensor:
+        """Latents as the autoencoder decodes them."""
+        weak = self.weak[0]
+        told, told_weak = self.embed(conditions), weak.embed(conditions)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            level = torch.full((len(x),), t, device=x.device)
+            v = self.velocity(x, level, told)
+            if not settings.guided(t):
+                return v
+            v_weak = weak.velocity(x, level, told_weak)
+            return v_weak + settings.guidance * (v - v_weak)
+
+        mean, std = self._stats()
+        return integrate(velocity, noise, settings.solver, settings.steps, self.flow) * std + mean
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Paint, judge, tell."""
-    bench, options = Bench.of(arguments(__doc__), argv)
+    parser = arguments(__doc__)
+    parser.add_argument("--weak", type=Path, help="a run trained less, or smaller, in the same latent space")
+    bench, options = Bench.of(parser, argv)
     ways = [
         (scale, interval) for scale in SCALES for interval in (INTERVALS if scale != 1 else INTERVALS[:1])
     ]
     rows = [
-        {
-            "guidance": scale,
-            "interval": interval,
-            **bench.row(replace(bench.sampler, guidance=scale, interval=interval)),
-        }
+        {"guidance": scale, "interval": interval, **bench.row(_settings(bench, scale, interval))}
         for scale, interval in ways
     ]
+    if options.weak is not None:
+        weak = TissuePipeline.from_pretrained(options.weak / "generator")
+        guided = AutoGuided(bench.pipeline, weak)
+        rows += [
+            {
+                "guidance": f"{scale:g}, by the weaker run",
+                "interval": INTERVALS[0],
+                **bench.row(_settings(bench, scale, INTERVALS[0]), guided),
+            }
+            for scale in AUTO
+        ]
     return emit("guidance", {**bench.told(), "rows": rows}, options.out)
+
+
+def _settings(bench: Bench, scale: float, interval: tuple[float, float]) -> SamplerSettings:
+    return replace(bench.sampler, guidance=scale, interval=interval)
 
 
 if __name__ == "__main__":
