@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from small_recipe import small_recipe
+from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.training.stages import train_generator
 
 
 def conditions(pipeline: TissuePipeline, present: bool = True) -> ConditionTensors:
@@ -99,3 +102,18 @@ def test_no_generator_and_another_format_are_said(run_folder: Path, tmp_path: Pa
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 7}))
     with pytest.raises(StainglassError, match="format 1"):
         TissuePipeline.from_pretrained(tmp_path / "other")
+
+
+@pytest.mark.parametrize("denoiser", [{"kind": "dit", "widths": [32], "layers": 2, "heads_of": 16}, {"widths": [16, 32], "heads_of": 16, "attention": "everywhere"}])  # fmt: skip
+def test_every_denoiser_comes_back_as_it_was_saved(
+    denoiser: dict[str, object], run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    recipe = small_recipe(
+        denoiser=denoiser, autoencoder={"folder": str(run_folder / "autoencoder" / "model")}
+    )
+    made = train_generator(cohort, cohort.split(), recipe, tmp_path)
+    again = TissuePipeline.from_pretrained(tmp_path / "generator")
+    before, after = made.denoiser.state_dict(), again.denoiser.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert type(again.denoiser) is type(made.denoiser)

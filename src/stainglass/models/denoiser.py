@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import PixArtTransformer2DModel, UNet2DConditionModel
+from diffusers import ModelMixin, PixArtTransformer2DModel, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.normalization import AdaLayerNormSingle
 from jaxtyping import Float
@@ -20,7 +20,9 @@ from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import Embedded, GeneCondNet
 
 
-class TissueDiT(PixArtTransformer2DModel):
+# ModelMixin is named as a base, though PixArt's transformer is one: diffusers' pipelines look for that name in this module
+# to know how a TissueDiT is loaded.
+class TissueDiT(PixArtTransformer2DModel, ModelMixin):
     """PixArt-α's transformer (Chen et al. 2023) with a pooled vector added to its time embedding.
 
     Parameters
