@@ -1,7 +1,8 @@
 """What the benchmarks of painting share: held-out windows, painted in some way, in the eyes of every judge.
 
 A Fréchet distance is told as a ratio to that of as many real training windows, in the eyes of every judge whose weights are here
-(``--lpips-weights`` for the second); what is read back of expression, as a share of what real windows give. Seconds are those of
+(``--lpips-weights`` for the second); with ``--part train`` training windows are painted and compared with other training windows,
+so that a choice made there has not seen what is held out. What is read back of expression, as a share of what real windows give. Seconds are those of
 one window, decoding included, conditions and all, in batches of 16; every way is timed in one run.
 """
 
@@ -37,7 +38,13 @@ class Bench:
     """Held-out windows, and what the judges make of real ones."""
 
     def __init__(
-        self, run: Path, cohort: Cohort, windows: int, lpips_weights: Path | None, seed: int
+        self,
+        run: Path,
+        cohort: Cohort,
+        windows: int,
+        lpips_weights: Path | None,
+        seed: int,
+        part: str | None = None,
     ) -> None:
         recipe = load_recipe(run / "recipe.yaml")
         split = cohort.split(recipe.split.name)
@@ -45,8 +52,14 @@ class Bench:
         facts = self.pipeline.facts
         assert facts is not None
         self.window_px, self.sampler = facts.window_px, facts.sampler
-        self.real = read_tissue(cohort, split.part(recipe.evaluation.part), facts, "real", windows)
+        part = part or recipe.evaluation.part
         train = read_tissue(cohort, split.train, facts, "train", TRAIN_WINDOWS)
+        if part == "train":
+            chosen = np.linspace(0, len(train) - 1, windows).round().astype(int)
+            self.real = train.take(chosen)
+            train = train.take(np.setdiff1d(np.arange(len(train)), chosen))
+        else:
+            self.real = read_tissue(cohort, split.part(part), facts, "real", windows)
         self.judges = build_judges(EvaluationSettings(mpp=cohort.mpp, lpips_weights=lpips_weights))[0]
         self.features = judge_features(self.judges, self.real.pixels, "real windows")
         ours = judge_features(self.judges, train.pixels, "training windows")
@@ -65,9 +78,13 @@ class Bench:
         parser.add_argument("--cohort", type=Path)
         parser.add_argument("--windows", type=int, default=96)
         parser.add_argument("--lpips-weights", type=Path)
+        parser.add_argument(
+            "--part", choices=["train", "validation", "test"], help="by default what is judged"
+        )
         options = parser.parse_args(argv)
         cohort = Cohort.open(options.cohort or options.run / "cohort")
-        return cls(options.run, cohort, options.windows, options.lpips_weights, options.seed), options
+        bench = cls(options.run, cohort, options.windows, options.lpips_weights, options.seed, options.part)
+        return bench, options
 
     def told(self) -> dict[str, object]:
         """What all rows share."""

@@ -104,7 +104,13 @@ def test_no_generator_and_another_format_are_said(run_folder: Path, tmp_path: Pa
         TissuePipeline.from_pretrained(tmp_path / "other")
 
 
-@pytest.mark.parametrize("denoiser", [{"kind": "dit", "widths": [32], "layers": 2, "heads_of": 16}, {"widths": [16, 32], "heads_of": 16, "attention": "everywhere"}])  # fmt: skip
+OTHERS = (
+    {"kind": "dit", "widths": [32], "layers": 2, "heads_of": 16},
+    {"widths": [16, 32], "heads_of": 16, "attention": "everywhere"},
+)
+
+
+@pytest.mark.parametrize("denoiser", OTHERS)
 def test_every_denoiser_comes_back_as_it_was_saved(
     denoiser: dict[str, object], run_folder: Path, cohort: Cohort, tmp_path: Path
 ) -> None:
