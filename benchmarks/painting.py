@@ -1,9 +1,9 @@
 """What the benchmarks of painting share: held-out windows, painted in some way, in the eyes of every judge.
 
 A Fréchet distance is told as a ratio to that of as many real training windows, in the eyes of every judge whose weights are here
-(``--lpips-weights`` for the second); with ``--part train`` training windows are painted and compared with other training windows,
-so that a choice made there has not seen what is held out. What is read back of expression, as a share of what real windows give. Seconds are those of
-one window, decoding included, conditions and all, in batches of 16; every way is timed in one run.
+(``--lpips-weights`` for the second). With ``--part train`` training windows are painted and compared with other training windows,
+so that a choice made there has not seen what is held out. What is read back of expression is told as a share of what real windows
+give. Seconds are those of one window, decoding included, conditions and all, in batches of 16; every way is timed in one run.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Bench:
         part = part or recipe.evaluation.part
         train = read_tissue(cohort, split.train, facts, "train", TRAIN_WINDOWS)
         if part == "train":
-            chosen = np.linspace(0, len(train) - 1, windows).round().astype(int)
-            self.real = train.take(chosen)
-            train = train.take(np.setdiff1d(np.arange(len(train)), chosen))
+            painted = np.linspace(0, len(train) - 1, windows).round().astype(int)
+            self.real = train.take(painted)
+            train = train.take(np.setdiff1d(np.arange(len(train)), painted))
         else:
             self.real = read_tissue(cohort, split.part(part), facts, "real", windows)
         self.judges = build_judges(EvaluationSettings(mpp=cohort.mpp, lpips_weights=lpips_weights))[0]
