@@ -101,8 +101,9 @@ class LatentCrops:
         self.untold = Places(cohort, untold, size_px) if untold and loop.unpaired_share > 0 else None
         self.spots = {section.id: _Spots.of(section, axis, genes) for section in self._sections()}
         held = [raster for rasters in (space.rasters, *space.restained) for raster in rasters]
-        pixels = ("he/0",) if loop.representation > 0 else ()
-        hold_in_memory(self._sections(), *(f"latent/{raster}" for raster in held), *pixels)
+        hold_in_memory(self._sections(), *(f"latent/{raster}" for raster in held))
+        if loop.representation > 0:
+            hold_in_memory(self._sections(), "he/0")
 
     def _sections(self) -> list[PreparedSection]:
         return [*self.places.sections, *(self.untold.sections if self.untold is not None else ())]

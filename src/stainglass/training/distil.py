@@ -138,7 +138,13 @@ def train_few_steps(
         np.asarray(facts.latent_mean, np.float32),
         np.asarray(facts.latent_std, np.float32),
     )
-    plain = {"seed": loop.seed, "stain_variants": 0, "image_share": 0.0, "null_share": 0.0}
+    plain = {
+        "seed": loop.seed,
+        "stain_variants": 0,
+        "image_share": 0.0,
+        "null_share": 0.0,
+        "representation": 0.0,
+    }
     crops = LatentCrops(
         cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=teacher.flow,
