@@ -3,11 +3,12 @@
     python -m benchmarks.sampling [--generator RUN/generator] [--out sampling.json]
     python -m benchmarks.sampling --generator builtin:breast --batch 64 --steps 8 --device cuda --bf16 --compile
 
-The second tells the patches a second of a GPU, at 14 evaluations. The wall time of `TissuePipeline.sample_latents`, guidance
-acting over its interval, is told against the number of denoiser forwards it makes (counted by a hook, guidance included) times
-the time of one bare forward at the same batch. GeneCondNet, solver and guidance arithmetic are the difference. Encoding and decoding of
-the same windows are timed apart. By default the demo's solver, steps and guidance. Without ``--generator`` the demo's networks are
-made with fresh weights: the time of a forward does not depend on what was learnt.
+The second tells the patches a second of a GPU, at 14 evaluations. The wall time of `TissuePipeline.sample_latents`,
+guidance acting over its interval, is told against the number of denoiser forwards it makes (counted by a hook, guidance
+included) times the time of one bare forward at the same batch. GeneCondNet, solver and guidance arithmetic are the
+difference. Encoding and decoding of the same windows are timed apart. By default the demo's solver, steps and guidance.
+Without ``--generator`` the demo's networks are made with fresh weights: the time of a forward does not depend on what was
+learnt.
 """
 
 from __future__ import annotations
