@@ -22,6 +22,7 @@ from stainglass.config import Recipe
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.recipe_files import load_recipe
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
+from stainglass.training.denoiser import told_sections
 from stainglass.training.encode import encode_sections, raster_name
 
 BATCH = 16
@@ -48,7 +49,9 @@ def _row(run: Path, cohort: Cohort, windows: int, seed: int) -> dict[str, object
     held_out = split.part(recipe.evaluation.part)
     encode_sections(cohort, (*split.train, *held_out), pipeline.autoencoder, [0])
     told = {
-        "training": _loss(pipeline, recipe, cohort, split.train, windows, seed),
+        "training": _loss(
+            pipeline, recipe, cohort, told_sections(split, recipe.train_denoiser), windows, seed
+        ),
         "held_out": _loss(pipeline, recipe, cohort, held_out, windows, seed),
     }
     return {
@@ -66,14 +69,14 @@ def _loss(
     mean, std = (np.asarray(values, np.float32) for values in (facts.latent_mean, facts.latent_std))
     space = LatentSpace(pipeline.autoencoder, (raster_name(pipeline.autoencoder),), mean, std)
     plain = {"seed": seed + 1_000_003, "null_share": 0.0, "anywhere_share": 1.0, "image_share": 0.0, "unpaired": (),
-             "representation": 0.0, "times": "flow", "turns": True}  # fmt: skip
+             "representation": 0.0, "noise_offset": 0.0, "stain_variants": 0, "times": "flow", "turns": False}  # fmt: skip
     loop = recipe.train_denoiser.model_copy(update=plain)
     genes = recipe.genes.model_copy(update={"thinning": 0.0, "gene_dropout": 0.0, "spot_dropout": 0.0})
     crops = LatentCrops(
         cohort, sections, facts.axis, space, genes, loop, size_px=facts.window_px, reach_um=facts.reach_um,
         max_spots=facts.max_spots, flow=pipeline.flow,
     )  # fmt: skip
-    objective = Denoise(pipeline.condnet, pipeline.denoiser, space, pipeline.flow).eval()
+    objective = Denoise(pipeline.condnet, pipeline.denoiser, space, pipeline.flow, pooled=facts.pooled).eval()
     losses = []
     for first in range(0, windows, BATCH):
         drawn = [crops.example(first + i) for i in range(min(BATCH, windows - first))]

@@ -54,13 +54,20 @@ class Bench:
         self.window_px, self.sampler = facts.window_px, facts.sampler
         part = part or recipe.evaluation.part
         train = read_tissue(cohort, split.train, facts, "train", TRAIN_WINDOWS)
+        if part == "train" and windows > len(train) / 2:
+            raise SystemExit(
+                f"--windows {windows} of {len(train)} training windows leave too few to compare with"
+            )
         if part == "train":
             painted = np.linspace(0, len(train) - 1, windows).round().astype(int)
             self.real = train.take(painted)
             train = train.take(np.setdiff1d(np.arange(len(train)), painted))
         else:
             self.real = read_tissue(cohort, split.part(part), facts, "real", windows)
-        self.judges = build_judges(EvaluationSettings(mpp=cohort.mpp, lpips_weights=lpips_weights))[0]
+        asked = EvaluationSettings(
+            mpp=cohort.mpp, lpips_weights=lpips_weights, took_part_in_training=facts.took_part
+        )
+        self.judges = build_judges(asked)[0]
         self.features = judge_features(self.judges, self.real.pixels, "real windows")
         ours = judge_features(self.judges, train.pixels, "training windows")
         same_n = np.linspace(0, len(train) - 1, min(len(self.real), len(train))).round().astype(int)

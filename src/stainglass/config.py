@@ -367,7 +367,7 @@ class Recipe(_Strict):
     denoiser: Denoiser = Denoiser()
     start: str | None = None
     """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
-    gene axis; ``autoencoder``, ``denoiser`` and ``genes`` then say nothing."""
+    gene axis. ``autoencoder`` and ``denoiser`` then say nothing, and of ``genes`` only how counts are thinned and dropped."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()
@@ -379,8 +379,19 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _starts_once(self) -> Self:
-        if self.start is not None and (self.denoiser.source is not None or self.clip is not None):
-            raise ValueError("start brings its own networks: leave denoiser.source and clip out")
+        others = {
+            "denoiser.source": self.denoiser.source,
+            "autoencoder.folder": self.autoencoder.folder,
+            "clip": self.clip,
+            "genes.pretrain_steps": self.genes.pretrain_steps or None,
+        }
+        named = [key for key, value in others.items() if value is not None]
+        if self.start is not None and named:
+            raise ValueError(f"start brings its own networks: leave {', '.join(named)} out")
+        if self.clip is not None and (self.train_denoiser.unpaired or self.genes.pretrain_steps):
+            raise ValueError(
+                "a clip brings its gene encoder, trained on all spots: leave unpaired and pretrain_steps out"
+            )
         return self
 
     half: bool = False

@@ -86,9 +86,16 @@ def test_the_distance_is_told_in_units_of_training_tissue(cards: dict[str, list[
 
 def test_every_judge_has_a_table_and_one_that_took_part_is_silent(cards: dict[str, list[Card]]) -> None:
     judge = next(iter(Ablation.of("toy", cards).figures))
-    silent = cards["blind"][0].model_copy(
-        update={"rows": tuple(row for row in cards["blind"][0].rows if row.features != judge)}
+    card = cards["blind"][0]
+    records = tuple(
+        record.model_copy(update={"why_absent": "took part in training, so it may not judge"})
+        if record.name == judge
+        else record
+        for record in card.judges
     )
+    rows = tuple(row for row in card.rows if row.features != judge)
+    silent = card.model_copy(update={"rows": rows, "judges": records})
+    assert judge not in Ablation.of("toy", {"blind": [silent]}).figures
     text = Ablation.of("toy", {"faithful": cards["faithful"], "blind": [silent]}).markdown()
     assert f"Judge: {judge}." in text
     line = next(line for line in text.splitlines() if line.startswith("| blind |"))

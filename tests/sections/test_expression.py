@@ -35,13 +35,31 @@ def test_sections_of_an_st_folder_without_an_image_are_found(tmp_path: Path) -> 
 
 
 def test_a_folder_of_h5ad_files_is_read_too(tmp_path: Path) -> None:
-    for name, patient in (("one", "P1"), ("two", None)):
-        spots = anndata.AnnData(np.ones((2, 2), np.float32), var=pd.DataFrame(index=["CD3E", "KRT5"]))
-        if patient is not None:
-            spots.obs["patient"] = patient
-        spots.write_h5ad(tmp_path / f"{name}.h5ad")
+    for name, patient in (("one", "P1"), ("two", "P2")):
+        write(tmp_path / f"{name}.h5ad", patient)
     found = read_expression(tmp_path)
-    assert [(one.id, one.patient) for one in found] == [("one", "P1"), ("two", "two")]
+    assert [(one.id, one.patient) for one in found] == [("one", "P1"), ("two", "P2")]
+
+
+def write(path: Path, patient: str | list[str] | None, value: float = 1.0) -> None:
+    spots = anndata.AnnData(np.full((2, 2), value, np.float32), var=pd.DataFrame(index=["CD3E", "KRT5"]))
+    if patient is not None:
+        spots.obs["patient"] = patient
+    spots.write_h5ad(path)
+
+
+@pytest.mark.parametrize("patient", [None, ["P1", "P2"]])
+def test_a_file_must_tell_its_one_patient(tmp_path: Path, patient: list[str] | None) -> None:
+    write(tmp_path / "atlas.h5ad", patient)
+    with pytest.raises(StainglassError, match="does not name one patient"):
+        read_expression(tmp_path)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("one.v1", "one.v2"):
+        write(tmp_path / f"{name}.h5ad", "P1")
+    with pytest.raises(StainglassError, match="two files are called one"):
+        read_expression(tmp_path)
 
 
 def test_what_holds_none_is_refused(tmp_path: Path) -> None:
@@ -52,16 +70,14 @@ def test_what_holds_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_normalised_values_are_refused(tmp_path: Path) -> None:
-    spots = anndata.AnnData(np.full((2, 2), 0.5, np.float32), var=pd.DataFrame(index=["CD3E", "KRT5"]))
-    spots.write_h5ad(tmp_path / "log.h5ad")
+    write(tmp_path / "log.h5ad", "P1", 0.5)
     with pytest.raises(StainglassError, match="fraction"):
         read_expression(tmp_path)
 
 
 def test_a_broken_file_is_told_of(tmp_path: Path) -> None:
-    spots = anndata.AnnData(np.ones((2, 2), np.float32), var=pd.DataFrame(index=["CD3E", "KRT5"]))
     path = tmp_path / "cut.h5ad"
-    spots.write_h5ad(path)
+    write(path, "P1")
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 3)
         file.write(b"\0" * 3000)

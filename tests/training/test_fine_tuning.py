@@ -287,8 +287,17 @@ def test_unpaired_sections_are_never_told(
     assert len(train) == 2
     plain = crops_of(DenoiserLoop(null_share=0.0))
     crops = crops_of(DenoiserLoop(null_share=0.0, unpaired=train[1:], unpaired_share=0.4))
-    told = np.array([crops.example(i)["present"].any() for i in range(200)])
-    assert told.mean() == pytest.approx(0.6, abs=0.1)
+    told, windows = [], []
+    for places in (crops.places, crops.untold):
+        assert places is not None
+        draw = places.draw
+        places.draw = lambda rng, anywhere, draw=draw, places=places: (
+            windows.append(places) or draw(rng, anywhere)
+        )  # type: ignore[func-returns-value, misc, method-assign]
+    for i in range(200):
+        told.append(bool(crops.example(i)["present"].any()))
+    assert [places is crops.places for places in windows] == told  # all of one section, none of the other
+    assert np.mean(told) == pytest.approx(0.6, abs=0.1)
     assert [s.id for s in crops.places.sections] == [train[0]]
     assert all(plain.example(i)["present"].any() for i in range(20))
     left_out = crops_of(DenoiserLoop(null_share=0.0, unpaired=train[1:], unpaired_share=0.0))

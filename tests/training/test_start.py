@@ -1,17 +1,19 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from small_recipe import small_recipe
 from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.splits import Split, write_split
+from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import TissuePipeline
-from stainglass.training.stages import train_generator
+from stainglass.models.pipeline import EXPRESSION_OF, TOOK_PART, TissuePipeline
+from stainglass.training.stages import distilled_generator, train_generator
 
 LOOP = {"steps": 2, "batch": 2, "warmup": 1, "log_every": 1, "learning_rate": 1e-4}
 SMALL = {"windows": 9, "noise_seeds": [0], "derange_um": 100.0, "bootstrap": 50, "recovery_genes": 10}
@@ -69,12 +71,71 @@ def test_sections_seen_before_may_not_be_held_out_now(
 ) -> None:
     split = cohort.split()
     turned = Split("turned", split.test, (), split.train)
-    write_split(turned, cohort.path / "splits")
-    plan = recipe(run_folder / "generator", split={"name": "turned"}, evaluation=SMALL)
-    train_generator(cohort, turned, plan, tmp_path)
-    with pytest.raises(StainglassError, match="which the generator was trained on"):
-        judge_run(tmp_path, cohort, plan)
-    (cohort.path / "splits" / "turned.json").unlink()
+    with pytest.raises(StainglassError, match=r"holds out .*, which .* was trained on"):
+        train_generator(cohort, turned, recipe(run_folder / "generator"), tmp_path)
+    assert not (tmp_path / "denoiser").exists()  # said before anything is trained
+
+
+def foreign(run_folder: Path, folder: Path, **training: object) -> Path:
+    """The same generator, but trained on tissue of somebody else."""
+    shutil.copytree(run_folder / "generator", folder)
+    path = folder / "stainglass.json"
+    told = json.loads(path.read_text())
+    told |= {
+        "trained_on": ["X1"],
+        "patients": ["X"],
+        "data": "Of X.",
+        "training": told["training"] | training,
+    }
+    path.write_text(json.dumps(told))
+    return folder
+
+
+def test_what_was_learnt_elsewhere_is_never_forgotten(
+    run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    took_part = {TOOK_PART: ["EfficientNet-Lite0"], EXPRESSION_OF: ["X2"]}
+    start, split = foreign(run_folder, tmp_path / "start", **took_part), cohort.split()
+    run = tmp_path / "run"
+    train_generator(cohort, split, recipe(start), run, "Of ours.")
+    found = TissuePipeline.from_pretrained(run / "generator")
+    facts = found.facts
+    assert facts is not None
+    assert facts.trained_on == (*split.train, "X1")
+    assert set(facts.patients) == {"X", *(cohort.patients[name] for name in split.train)}
+    assert facts.data == "Of ours. Of X."
+    assert facts.took_part == ("EfficientNet-Lite0",)
+    assert facts.training[EXPRESSION_OF] == ["X2"]
+    with pytest.raises(StainglassError, match="no judge is left"):
+        judge_run(run, cohort, recipe(start, evaluation=SMALL))
+    # It is of these sections, so it can be distilled on them, and its run taken up again without the start.
+    loop = {"steps": 1, "batch": 2, "warmup": 0, "log_every": 1}
+    distilled_generator(cohort, split, recipe(start, distil=loop), found, tmp_path / "few")
+    shutil.rmtree(start)
+    train_generator(cohort, split, recipe(start), run)
+
+
+def test_another_start_under_the_same_name_is_not_gone_on_with(
+    run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    start, run = foreign(run_folder, tmp_path / "start"), tmp_path / "run"
+    train_generator(cohort, cohort.split(), recipe(start), run)
+    shutil.rmtree(run / "generator")
+    path = start / "condnet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: value + 1 for name, value in load_file(path).items()}, path)
+    with pytest.raises(StainglassError, match="began with"):
+        train_generator(cohort, cohort.split(), recipe(start), run)
+
+
+def test_a_start_in_half_precision_is_trained_in_single(
+    run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    plain = small_recipe(half=True, autoencoder={"folder": str(run_folder / "autoencoder" / "model")})
+    train_generator(cohort, cohort.split(), plain, tmp_path / "half")
+    train_generator(cohort, cohort.split(), recipe(tmp_path / "half" / "generator"), tmp_path / "on")
+    stored, on = weights(tmp_path / "half", "denoiser"), weights(tmp_path / "on", "denoiser")
+    assert next(iter(stored.values())).dtype == torch.float16
+    assert next(iter(on.values())).dtype == torch.float32
 
 
 def test_a_card_tells_what_was_gone_on_from(gone_on: Path, run_folder: Path, cohort: Cohort) -> None:
@@ -103,6 +164,15 @@ def test_another_scale_is_refused(cohort: Cohort, tmp_path: Path) -> None:
         train_generator(cohort, cohort.split(), recipe("builtin:breast", windows=windows), tmp_path)
 
 
-def test_start_excludes_other_beginnings(run_folder: Path) -> None:
-    with pytest.raises(StainglassError, match=r"leave denoiser\.source and clip out"):
-        recipe(run_folder / "generator", clip={})
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"clip": {}},
+        {"autoencoder": {"folder": "somewhere"}},
+        {"genes": {"pretrain_steps": 5}},
+        {"denoiser": {"kind": "stable-diffusion", "source": "a/b"}},
+    ],
+)
+def test_start_excludes_other_beginnings(run_folder: Path, other: dict[str, object]) -> None:
+    with pytest.raises(StainglassError, match="start brings its own networks: leave"):
+        recipe(run_folder / "generator", **other)

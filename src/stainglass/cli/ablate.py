@@ -12,6 +12,8 @@ from stainglass.cli.run import data_of
 from stainglass.progress import console
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.splits import Split
     from stainglass.config import Recipe
@@ -57,6 +59,7 @@ def ablate(
     from stainglass.cli.stages import prepared
     from stainglass.evaluation.ablation import Ablation
 
+    _refuse_unjudged(variants)
     cohort, split = prepared(plan, source, out)
     folder = _shared_autoencoder(cohort, split, plan, out)
     cards: dict[str, list[Card]] = {}
@@ -65,13 +68,26 @@ def ablate(
             place = out / "variants" / name / f"seed-{seed}"
             console.rule(f"{name}, training seed {seed}", align="left")
             cards.setdefault(name, []).append(_judged(cohort, split, variant, seed, folder, place))
-    tried = {path.name for path in (out / "variants").iterdir()}
-    earlier = sorted(tried - set(variants))
-    table = Ablation.of(plan.title or plan.name, cards, earlier)
-    path = table.write(out)
+            tried = {path.name for path in (out / "variants").iterdir()}
+            path = Ablation.of(plan.title or plan.name, cards, sorted(tried - set(variants))).write(out)
     print(path.read_text(encoding="utf-8"))
     say_next(f"look at {path}; every training is a run: stainglass report {out}/variants/…")
     print_result(path)
+
+
+def _refuse_unjudged(variants: Mapping[str, Recipe]) -> None:
+    """A variant whose training uses the only network that could judge it is told of before hours of training."""
+    from stainglass.errors import StainglassError
+    from stainglass.models.features import EfficientNetLite0
+
+    for name, variant in variants.items():
+        evaluation = variant.evaluation
+        others = evaluation.lpips_weights or evaluation.inception_weights
+        if variant.train_denoiser.representation > 0 and not others:
+            raise StainglassError(
+                f"variant {name}", f"{EfficientNetLite0.name} takes part in its training and no other judge's weights are given",
+                "Set evaluation.lpips_weights to the file with LPIPS weights",
+            )  # fmt: skip
 
 
 def _shared_autoencoder(cohort: Cohort, split: Split, plan: Recipe, out: Path) -> str | None:

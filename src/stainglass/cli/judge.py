@@ -17,7 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.pipeline import Facts, SamplerSettings
+from stainglass.models.pipeline import EXPRESSION_OF, Facts, SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
 
@@ -65,10 +65,8 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
     )
     clip = TissueCLIP.load(run / "clip" / "model") if recipe.clip is not None else None
     tower = None if clip is None or clip.facts is None else clip.facts.tower
-    looked = (tower, generator.facts.training.get("representation of"))
-    settings = _settings(
-        cohort, recipe, judged, tuple(name for name in looked if name is not None), generator.facts
-    )
+    took_part = tuple(dict.fromkeys((*generator.facts.took_part, *([tower] if tower is not None else []))))
+    settings = _settings(cohort, recipe, judged, took_part, generator.facts)
     if features:
         asked = tuple(JUDGES[name] for name in dict.fromkeys(features))
         settings = replace(settings, judges=asked, judges_required=True)
@@ -98,7 +96,7 @@ def _read_expression(cohort: Cohort, train: Tissue) -> Callable[[Tissue], Tissue
 
 def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: Facts) -> None:
     """The generator remembers what it was trained on; a split made since then must not hold that out."""
-    sections = set(held_out) & set(facts.trained_on)
+    sections = set(held_out) & {*facts.trained_on, *facts.training.get(EXPRESSION_OF, ())}
     patients = ({cohort.patients[name] for name in held_out} & set(facts.patients)) - set(
         split.shared_patients
     )

@@ -80,7 +80,7 @@ class Ablation:
         Raises
         ------
         ValueError
-            When the cards are not of the same windows, noise seeds and judge.
+            When the cards are not of the same windows and noise seeds.
         """
         flat = [card for some in cards.values() for card in some]
         first = flat[0]
@@ -113,7 +113,7 @@ class Ablation:
             f"{', '.join(self.held_out)} ({self.split}); N = {self.n} windows, "
             f"noise seeds {list(self.noise_seeds)}.{before}",
             "[interval over windows of these sections, not over patients]; ± deviation between trainings; "
-            "(± between noise seeds of one training); – a judge that took part in training.",
+            "(± between noise seeds of one training); –: not measured, or the judge took part in training.",
         ]
         for judge, found in self.figures.items():
             lines += ["", f"Judge: {judge}.", "", *_table(found)]

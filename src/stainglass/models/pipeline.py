@@ -32,6 +32,10 @@ FACTS_FILE = "stainglass.json"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
 
 
+TOOK_PART = "networks that took part"
+EXPRESSION_OF = "expression without pictures of"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a model must know about its own world to refuse what does not belong to it.
@@ -83,6 +87,11 @@ class Facts:
         """How it is painted when nobody says otherwise."""
         told = self.sampling
         return SamplerSettings(**{**told, "interval": tuple(told["interval"])}) if told else SamplerSettings()
+
+    @property
+    def took_part(self) -> tuple[str, ...]:
+        """Names of networks it was trained on, which never judge it."""
+        return tuple(self.training.get(TOOK_PART, ()))
 
     @property
     def axis(self) -> GeneAxis:

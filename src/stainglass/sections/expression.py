@@ -38,13 +38,12 @@ def read_expression(path: Path) -> list[Expression]:
     Parameters
     ----------
     path
-        An ST folder, an ``.h5ad`` file, or a folder of such files; the patient of a file is the one value of
-        ``obs["patient"]``, else the file's name.
+        An ST folder, an ``.h5ad`` file, or a folder of such files; each of one patient, named in ``obs["patient"]``.
 
     Raises
     ------
     StainglassError
-        When there is none, or what is there is not raw counts.
+        When there is none, what is there is not raw counts, or a file does not tell its one patient.
     """
     if not path.exists():
         raise StainglassError(path, "no such file or folder", "Check the path")
@@ -62,6 +61,12 @@ def read_expression(path: Path) -> list[Expression]:
             "no counts without a picture here: neither counts/ of an ST folder that no image goes with, nor .h5ad files",
             "Leave prepare.expression out, or give such a folder",
         )
+    names = [one.id for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise StainglassError(
+            path, f"two files are called {twice}", "Give each another name before its first dot"
+        )
     return found
 
 
@@ -72,8 +77,13 @@ def _of_file(path: Path) -> Expression:
         raise StainglassError(
             path, f"not a readable AnnData ({error})", "Write it again with anndata ≥ 0.8"
         ) from error
-    name = path.name.split(".")[0]
-    return _checked(anndata_counts(spots, str(path)), name, patient_in(spots) or name, path)
+    name, patient = path.name.split(".")[0], patient_in(spots)
+    if patient is None:
+        raise StainglassError(
+            path, 'obs["patient"] does not name one patient, so nobody can tell whether that patient is held out',
+            "Give a file a patient, each with obs[\"patient\"]",
+        )  # fmt: skip
+    return _checked(anndata_counts(spots, str(path)), name, patient, path)
 
 
 def _checked(counts: Counts, name: str, patient: str, where: Path) -> Expression:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.expression import KeptExpression
 from stainglass.cohort.splits import Split
 from stainglass.config import DenoiserLoop, Recipe
 from stainglass.errors import StainglassError
@@ -57,6 +58,8 @@ class TrainedDenoiser:
     denoiser: Any
     scheduler: Any
     axis: GeneAxis
+    expression: tuple[KeptExpression, ...] = ()
+    """Sections without pictures that the gene encoder has seen."""
 
 
 def make_network(recipe: Recipe, channels: int) -> Network:
@@ -108,10 +111,16 @@ def train_denoiser(
     """
     windows, loop = recipe.windows, recipe.train_denoiser
     torch.manual_seed(loop.seed)
+    seen: tuple[KeptExpression, ...] = ()
     if start is None:
         axis = variable_genes(cohort, told_sections(split, loop), recipe.genes.genes)
         network = make_network(recipe, len(space.mean))
-        condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip, folder / "encoder")
+        condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip)
+        if recipe.genes.pretrain_steps > 0:
+            seen = pretrain_encoder(
+                condnet.encoder, cohort, split, told_sections(split, loop), axis, recipe.genes, network.width,
+                folder / "encoder", loop,
+            )  # fmt: skip
     else:
         axis, condnet = start.facts.axis, start.pipeline.condnet
         network = Network(start.pipeline.denoiser, start.pipeline.scheduler, condnet.config.width)
@@ -121,7 +130,7 @@ def train_denoiser(
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=flow, clip=clip,
     )  # fmt: skip
     preview = preview_of(examples, loop.all_steps * loop.batch * loop.accumulate)
-    pooled = recipe.denoiser.pooled == "token"
+    pooled = recipe.denoiser.pooled == "token" if start is None else start.facts.pooled
     stages, first = loop.in_stages(), 0
     for number, stage in enumerate(stages, 1):
         last = number == len(stages)
@@ -139,7 +148,7 @@ def train_denoiser(
             objective.represent.release()
         finish_stage(network.denoiser, stage, place)
         first += stage.steps * stage.batch * stage.accumulate
-    return TrainedDenoiser(condnet, network.denoiser, network.scheduler, axis)
+    return TrainedDenoiser(condnet, network.denoiser, network.scheduler, axis, seen)
 
 
 def told_sections(split: Split, loop: DenoiserLoop) -> tuple[str, ...]:
@@ -162,15 +171,9 @@ def told_sections(split: Split, loop: DenoiserLoop) -> tuple[str, ...]:
 
 
 def _make_condnet(
-    cohort: Cohort,
-    split: Split,
-    recipe: Recipe,
-    axis: GeneAxis,
-    width: int,
-    clip: TissueCLIP | None,
-    folder: Path,
+    cohort: Cohort, split: Split, recipe: Recipe, axis: GeneAxis, width: int, clip: TissueCLIP | None
 ) -> GeneCondNet:
-    """GeneCondNet at the denoiser's width; its trunk from CLIP, or fitted to the training spots and perhaps pre-trained."""
+    """GeneCondNet at the denoiser's width; its trunk from CLIP, or fitted to the training spots."""
     genes, loop = recipe.genes, recipe.train_denoiser
     image_dim = clip.length if clip is not None and loop.image_share > 0 else 0
     condnet = GeneCondNet(
@@ -181,8 +184,6 @@ def _make_condnet(
         told = told_sections(split, loop)
         spots = np.concatenate([cohort.sections[name].counts_on(axis)[0] for name in told])
         condnet.encoder.fit(torch.from_numpy(spots), axis.ids)
-        if genes.pretrain_steps > 0:
-            pretrain_encoder(condnet.encoder, cohort, split, told, axis, genes, width, folder, loop.seed)
         return condnet
     if clip.config.width != width:
         raise StainglassError(

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32
 from torch import Tensor, nn
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.expression import kept_expression, learnable
+from stainglass.cohort.expression import KeptExpression, kept_expression, learnable
 from stainglass.cohort.splits import Split
 from stainglass.config import GeneEncoder as GeneSettings
 from stainglass.config import Loop
@@ -45,22 +45,26 @@ class Profiles:
         seed: int,
     ) -> None:
         self.counts, self.diameters_um, self.seed = counts, diameters_um, seed
-        self.genes = genes.model_copy(update={"gene_dropout": HIDDEN})
+        self.genes = genes.model_copy(update={"gene_dropout": 0.0})
         self._ends = np.cumsum([len(matrix) for matrix, _ in counts])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def example(self, position: int) -> dict[str, np.ndarray]:
-        """``counts`` as they are, and ``seen``, what is left of them."""
+        """``counts`` as they are; ``seen``, what is left of them, and which genes are ``shown``: the others are silent, as genes
+        a panel lacks are, since a zero would tell something.
+        """
         rng = rng_of(self.seed, position)
         pick = int(rng.integers(len(self)))
         which = int(np.searchsorted(self._ends, pick, side="right"))
         matrix, measured = self.counts[which]
         row = matrix[pick - (int(self._ends[which - 1]) if which else 0)][None]
+        shown = measured & (rng.random(len(measured)) >= HIDDEN)
         return {
             "counts": row[0],
-            "seen": corrupted(row, self.genes, rng)[0],
+            "seen": corrupted(row, self.genes, rng)[0] * shown,
+            "shown": shown,
             "measured": measured,
             "diameter_um": np.asarray(self.diameters_um[which], np.float32),
         }
@@ -77,7 +81,7 @@ class Complete(Objective):
         """Loss of a batch, and the share of variance that is told."""
         wanted = self.encoder.standard(log_normalised(batch["counts"]))
         measured = batch["measured"]
-        _, vectors = self.encoder(batch["seen"], batch["diameter_um"], measured)
+        _, vectors = self.encoder(batch["seen"], batch["diameter_um"], batch["shown"])
         loss = (self.tell(vectors) - wanted)[measured].pow(2).mean()
         return loss, {"explained": 1 - loss.detach() / wanted[measured].var()}
 
@@ -91,8 +95,8 @@ def pretrain_encoder(
     settings: GeneSettings,
     width: int,
     folder: Path,
-    seed: int,
-) -> None:
+    denoiser: Loop,
+) -> tuple[KeptExpression, ...]:
     """Train a fitted encoder, in place, on all expression that training may see.
 
     Parameters
@@ -101,6 +105,12 @@ def pretrain_encoder(
         Sections whose spots count: the training part, less those that are told to be unpaired.
     folder
         Of this training's log and checkpoints.
+    denoiser
+        Loop of the training that follows: its seed and precision hold here too.
+
+    Returns
+    -------
+    The sections without pictures it has seen.
     """
     further = learnable(kept_expression(cohort.path), split, cohort.patients)
     counts = [cohort.sections[name].counts_on(axis) for name in trained]
@@ -108,13 +118,15 @@ def pretrain_encoder(
     for one in further:
         counts.append(one.counts_on(axis))
         diameters.append(diameters[0] if diameters else VISIUM_DIAMETER_UM)
-    profiles = Profiles(counts, diameters, settings, seed)
+    profiles = Profiles(counts, diameters, settings, denoiser.seed)
     console.print(
         f"  gene encoder: {len(profiles)} spots of {len(trained)} training sections and {len(further)} without pictures",
         highlight=False,
     )
     steps = settings.pretrain_steps
-    loop = Loop(steps=steps, batch=BATCH, checkpoint_every=max(steps // 2, 1), preview_every=steps, seed=seed)
-    torch.manual_seed(seed)
+    shared = {"seed": denoiser.seed, "precision": denoiser.precision}
+    loop = Loop(steps=steps, batch=BATCH, checkpoint_every=max(steps // 2, 1), preview_every=steps, **shared)
+    torch.manual_seed(denoiser.seed)
     train(Complete(encoder, len(axis), width), profiles, loop, folder, "pre-training the gene encoder")
     encoder.train()
+    return tuple(further)

@@ -23,13 +23,20 @@ from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, p
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
 from stainglass.models.features import EfficientNetLite0
-from stainglass.models.pipeline import FACTS_FILE, Facts, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import (
+    EXPRESSION_OF,
+    FACTS_FILE,
+    TOOK_PART,
+    Facts,
+    SamplerSettings,
+    TissuePipeline,
+)
 from stainglass.models.stable_diffusion import find_checkpoint, scaled_statistics
 from stainglass.models.texture import texture_numbers
 from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
-from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, train_denoiser
+from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_sections, train_denoiser
 from stainglass.training.distil import train_few_steps
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
@@ -157,22 +164,16 @@ def train_generator(
     data
         A sentence on the data and its terms, for the model card.
     """
-    start = load_start(recipe, cohort)
     if (run / "generator" / FACTS_FILE).is_file():
-        found = TissuePipeline.from_pretrained(run / "generator")
-        seen = split.train if start is None else start.trained_on(split)
-        if found.facts is None or found.facts.trained_on != seen or found.facts.mpp != cohort.mpp:
-            raise StainglassError(
-                run,
-                "holds a generator that was trained on other sections",
-                "Choose another --out, or pass --fresh",
-            )
-        return found
+        return _finished(run, cohort, split, recipe)
     if PartialState().num_processes > 1:
         raise StainglassError(
             run, "training over several processes is not possible yet", "Start one process; it uses one GPU"
         )
-    source = None
+    told_sections(split, recipe.train_denoiser)
+    start, source = load_start(recipe, cohort, split), None
+    if start is not None:
+        _same_checkpoint(run / "checkpoint.json", start.fingerprint())
     if recipe.denoiser.source is not None:  # before anything is trained for it
         checkpoint = find_checkpoint(recipe.denoiser.source, recipe.denoiser.revision)
         checkpoint.condition_width()
@@ -195,9 +196,22 @@ def train_generator(
         lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview, clip, start),
     )
     pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, trained.scheduler)
-    facts = _facts(cohort, split, recipe, space, trained, data, run, source)
-    pipeline.facts = facts if start is None else _gone_on(facts, start, split)
+    pipeline.facts = _facts(cohort, split, recipe, space, trained, data, run, source, clip, start)
     return save_generator(pipeline, run / "generator", recipe)
+
+
+def _finished(run: Path, cohort: Cohort, split: Split, recipe: Recipe) -> TissuePipeline:
+    """The generator that is there, if it is of these sections; one that was gone on from may have seen others before."""
+    found = TissuePipeline.from_pretrained(run / "generator")
+    facts = found.facts
+    seen = () if facts is None else facts.trained_on[: len(split.train)] if recipe.start else facts.trained_on
+    if facts is None or seen != split.train or facts.mpp != cohort.mpp:
+        raise StainglassError(
+            run,
+            "holds a generator that was trained on other sections",
+            "Choose another --out, or pass --fresh",
+        )
+    return found
 
 
 def distilled_generator(
@@ -219,7 +233,7 @@ def distilled_generator(
     """
     facts = teacher.facts
     assert facts is not None
-    if facts.trained_on != split.train:
+    if not set(split.train) <= set(facts.trained_on):
         raise StainglassError(
             cohort.path,
             f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",
@@ -253,14 +267,18 @@ def save_generator(pipeline: TissuePipeline, folder: Path, recipe: Recipe) -> Ti
 
 def _facts(
     cohort: Cohort, split: Split, recipe: Recipe, space: LatentSpace, trained: TrainedDenoiser,
-    data: str, run: Path, source: str | None,
+    data: str, run: Path, source: str | None, clip: TissueCLIP | None, start: Start | None,
 ) -> Facts:  # fmt: skip
     """What travels with the generator."""
     own, loop, axis = recipe.train_autoencoder, recipe.train_denoiser, trained.axis
     stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
-    given = recipe.autoencoder.folder is not None or source is not None
+    given = recipe.autoencoder.folder is not None or source is not None or start is not None
     seconds = read_json(run / "timing.json", "timing")
-    return Facts(
+    tower = None if clip is None or clip.facts is None else clip.facts.tower
+    took_part = [*([tower] if tower else []), *([EfficientNetLite0.name] if loop.representation else [])]
+    patients = {cohort.patients[name] for name in split.train} | {one.patient for one in trained.expression}
+    gene_steps = recipe.genes.pretrain_steps
+    facts = Facts(
         name=recipe.name,
         mpp=cohort.mpp,
         window_px=recipe.windows.size_px,
@@ -272,7 +290,7 @@ def _facts(
         latent_mean=tuple(float(v) for v in space.mean),
         latent_std=tuple(float(v) for v in space.std),
         trained_on=split.train,
-        patients=tuple(sorted({cohort.patients[name] for name in split.train})),
+        patients=tuple(sorted(patients)),
         data=data,
         training={
             "autoencoder steps": "given" if given else own.steps,
@@ -280,45 +298,24 @@ def _facts(
             **({} if source is None else {"fine-tuned from": source}),
             "denoiser steps": loop.all_steps,
             **({} if not loop.stages else {"stages": ", ".join(stages)}),
-            **(
-                {} if not recipe.genes.pretrain_steps else {"gene encoder steps": recipe.genes.pretrain_steps}
-            ),
-            **({} if not loop.representation else {"representation of": EfficientNetLite0.name}),
+            **({} if not gene_steps else {"gene encoder steps": gene_steps}),
+            **({} if not trained.expression else {EXPRESSION_OF: [one.id for one in trained.expression]}),
+            **({} if not took_part else {TOOK_PART: took_part}),
             **({} if not loop.unpaired else {"without their expression": ", ".join(loop.unpaired)}),
             "batch": loop.batch,
             "seed": loop.seed,
             "seconds": {key: round(value) for key, value in seconds.items()},
             "device": str(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"),
         },
-        pooled=recipe.denoiser.pooled == "token",
+        pooled=recipe.denoiser.pooled == "token" if start is None else start.facts.pooled,
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
         stains=space.stains,
     )
-
-
-def _gone_on(facts: Facts, start: Start, split: Split) -> Facts:
-    """The same with what was learnt before: sections, patients, and how."""
-    told = start.facts.training
-    before = {f"before, {key}": value for key, value in told.items()}
-    looked = {
-        key: told[key] for key in ("representation of",) if key in told
-    }  # it never judges afterwards either
-    return replace(
-        facts,
-        trained_on=start.trained_on(split),
-        patients=tuple(sorted({*facts.patients, *start.facts.patients})),
-        training={
-            **looked,
-            **facts.training,
-            "autoencoder steps": "given",
-            "gone on from": start.facts.name,
-            **before,
-        },
-    )
+    return facts if start is None else start.gone_on(facts)
 
 
 def _same_checkpoint(path: Path, name: str) -> str:
-    """The checkpoint's name, written down when a run begins: a hub id that moved on meanwhile is not gone on with.
+    """The name of what a run begins with, written down then: a hub id or folder that changed meanwhile is not gone on with.
 
     Raises
     ------
@@ -330,7 +327,7 @@ def _same_checkpoint(path: Path, name: str) -> str:
         if began != name:
             raise StainglassError(
                 path.parent, f"began with {began}, and {name} was found now",
-                "Pin the former with denoiser.revision, or choose another --out",
+                "Restore the former (a hub id's revision can be pinned), or choose another --out",
             )  # fmt: skip
     write_json(path, {"source": name})
     return name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import Facts, TissuePipeline
+from stainglass.models.pipeline import EXPRESSION_OF, TOOK_PART, Facts, TissuePipeline
 
 SAME_MPP = 0.05
+KEPT = (TOOK_PART, EXPRESSION_OF)
+"""Of how it was trained before: what must never be forgotten."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +33,52 @@ class Start:
         assert self.pipeline.facts is not None
         return self.pipeline.facts
 
-    def trained_on(self, split: Split) -> tuple[str, ...]:
-        """All that the new generator will have seen: this split's training sections, and those before."""
-        return tuple(dict.fromkeys((*split.train, *self.facts.trained_on)))
+    def fingerprint(self) -> str:
+        """Its name and a hash of its weights, so that a run goes on with what it began with."""
+        digest = hashlib.sha256()
+        for part in (self.pipeline.autoencoder, self.pipeline.condnet, self.pipeline.denoiser):
+            for name, value in sorted(part.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return f"{self.name} ({digest.hexdigest()[:10]})"
+
+    def gone_on(self, facts: Facts) -> Facts:
+        """Facts of what was trained from here, with all that was learnt before: sections, patients, data, how."""
+        before = self.facts
+        told = {f"before, {key}": value for key, value in before.training.items()}
+        kept = {
+            key: list(dict.fromkeys((*before.training.get(key, ()), *facts.training.get(key, ()))))
+            for key in KEPT
+        }
+        return replace(
+            facts,
+            trained_on=tuple(dict.fromkeys((*facts.trained_on, *before.trained_on))),
+            patients=tuple(sorted({*facts.patients, *before.patients})),
+            data=" ".join(dict.fromkeys(text for text in (facts.data, before.data) if text)),
+            stains=(*before.stains, *facts.stains),
+            training={
+                **facts.training,
+                **{key: names for key, names in kept.items() if names},
+                "gone on from": before.name,
+                **told,
+            },
+        )
 
 
-def load_start(recipe: Recipe, cohort: Cohort) -> Start | None:
+def load_start(recipe: Recipe, cohort: Cohort, split: Split) -> Start | None:
     """The generator that ``recipe.start`` names, or None.
 
     Raises
     ------
     StainglassError
-        When recipe or cohort do not fit it.
+        When recipe, cohort or split do not fit it.
     """
     if recipe.start is None:
         return None
     start = Start(recipe.start, TissuePipeline.from_pretrained(recipe.start))
     _refuse_other_windows(recipe, start.facts)
     _refuse_other_tissue(cohort, recipe.start, start.facts)
+    _refuse_seen(cohort, split, recipe.start, start.facts)
     for part in (start.pipeline.autoencoder, start.pipeline.condnet, start.pipeline.denoiser):
         nn.Module.to(part, torch.float32)
     for part in (start.pipeline.condnet, start.pipeline.denoiser):
@@ -82,4 +113,16 @@ def _refuse_other_tissue(cohort: Cohort, name: str, facts: Facts) -> None:
         raise StainglassError(
             cohort.path, f"measures none of the {len(facts.gene_ids)} genes {name} hears",
             "Check the species and that genes are named by Ensembl id or symbol",
+        )  # fmt: skip
+
+
+def _refuse_seen(cohort: Cohort, split: Split, name: str, facts: Facts) -> None:
+    """What it was trained on cannot be held out now; said before hours of training, not after."""
+    held_out = {*split.validation, *split.test}
+    seen = held_out & {*facts.trained_on, *facts.training.get(EXPRESSION_OF, ())}
+    seen |= ({cohort.patients[one] for one in held_out} & set(facts.patients)) - set(split.shared_patients)
+    if seen:
+        raise StainglassError(
+            cohort.path, f"its split holds out {', '.join(sorted(seen))}, which {name} was trained on",
+            "Hold out others; or, where only the name is the same, rename yours in the manifest",
         )  # fmt: skip

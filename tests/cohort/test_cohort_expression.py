@@ -54,14 +54,35 @@ def test_what_is_there_is_not_written_again(counted: Path, tmp_path: Path) -> No
     assert path.stat().st_mtime_ns == before
 
 
-def test_nothing_of_a_held_out_patient_is_learnt_from(counted: Path) -> None:
+def test_nothing_of_a_patient_who_does_not_train_is_learnt_from(counted: Path) -> None:
     found = kept_expression(counted)
     patients = {"train": "new", "test": found[1].patient, "other": "new"}
     apart = Split("apart", ("train",), (), ("test",))
     assert [one.id for one in learnable(found, apart, patients)] == ["more-1"]
+    # In no part of this split, but it may be judged another time.
+    idle = Split("idle", ("train",), (), ("other",))
+    assert [one.id for one in learnable(found, idle, patients)] == ["more-1"]
     # Of a patient who also trains only the held-out section itself is hidden.
-    shared = Split("shared", ("train",), ("other", "more-1"), ())
-    assert [one.id for one in learnable(found, shared, {**patients, "more-1": "new"})] == ["more-2"]
+    shared = Split("shared", ("train",), ("more-1",), ())
+    assert not learnable(found[:1], shared, {**patients, "more-1": "new"})
+    # A section that is divided into blocks is both of them.
+    blocks = {"more-1.train": "new", "more-1.test": "new"}
+    assert not learnable(found[:1], Split("blocks", ("more-1.train",), (), ("more-1.test",)), blocks)
+
+
+def test_other_counts_under_a_known_name_are_refused(counted: Path, tmp_path: Path) -> None:
+    spots = anndata.AnnData(np.array([[9, 9]], np.float32), var=pd.DataFrame(index=["CD3E", "KRT5"]))
+    spots.obs["patient"] = "new"
+    spots.write_h5ad(tmp_path / "source" / "more-1.h5ad")
+    with pytest.raises(StainglassError, match="holds other counts than"):
+        add_expression(tmp_path / "source", counted)
+
+
+def test_a_section_with_a_picture_is_refused(counted: Path, tmp_path: Path) -> None:
+    name = next(iter(Cohort.open(counted).sections))
+    shutil.copy(tmp_path / "source" / "more-1.h5ad", tmp_path / "source" / f"{name}.h5ad")
+    with pytest.raises(StainglassError, match=f"{name} is a section of this cohort"):
+        add_expression(tmp_path / "source", counted)
 
 
 def test_a_foreign_file_is_refused(counted: Path) -> None:
