@@ -83,6 +83,7 @@ class Autoencoder(_Strict):
     """Own autoencoder trained by the run, or a diffusers autoencoder from a folder."""
 
     folder: str | None = None
+    """Of a diffusers autoencoder, or ``builtin:NAME`` for that of a generator that comes with stainglass."""
     latent_channels: int = Field(16, ge=1)
     widths: tuple[int, int] = (64, 128)
     blocks: tuple[int, int] = (1, 2)

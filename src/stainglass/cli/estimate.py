@@ -16,6 +16,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.config import Prepare, Recipe
 from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
+from stainglass.models.builtin import resolve_autoencoder
 from stainglass.models.clip import TissueCLIP, in_chunks, info_nce
 from stainglass.models.denoiser import make_denoiser, predict_velocity
 from stainglass.models.flow import RECTIFIED
@@ -260,7 +261,8 @@ def _denoiser(plan: Recipe, batch: int) -> tuple[torch.nn.Module, Callable[[], t
 def _latent_channels(plan: Recipe) -> int:
     if plan.autoencoder.folder is None:
         return plan.autoencoder.latent_channels
-    return int(read_json(Path(plan.autoencoder.folder) / "config.json", "autoencoder")["latent_channels"])
+    folder = resolve_autoencoder(plan.autoencoder.folder)
+    return int(read_json(folder / "config.json", "autoencoder")["latent_channels"])
 
 
 def _forward_seconds(forward: Callable[[], torch.Tensor]) -> float:

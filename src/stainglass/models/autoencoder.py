@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
+from stainglass.models.builtin import resolve_autoencoder
 from stainglass.models.turns import Frequency
 from stainglass.units import LATENT_STEP_PX
 
@@ -163,7 +164,7 @@ def _silent(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 def load_autoencoder(folder: str | Path) -> Any:
-    """Load our own or any diffusers autoencoder from a folder (``config.json`` and safetensors).
+    """Load our own or any diffusers autoencoder from a folder (``config.json``, safetensors), or that of ``builtin:NAME``.
 
     Returns
     -------
@@ -176,7 +177,7 @@ def load_autoencoder(folder: str | Path) -> Any:
     """
     import diffusers
 
-    path = Path(folder)
+    path = resolve_autoencoder(folder)
     name = str(read_json(path / "config.json", "autoencoder").get("_class_name", ""))
     kind = TissueAutoencoder if name == TissueAutoencoder.__name__ else getattr(diffusers, name, None)
     if kind is None or not hasattr(kind, "encode"):

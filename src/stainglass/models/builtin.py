@@ -31,3 +31,9 @@ def resolve_builtin(name: str | Path) -> str | Path:
         known = ", ".join(PREFIX + found for found in builtin_names()) or "none is installed"
         raise StainglassError(text, "no generator of this name comes with stainglass", f"There are: {known}")
     return FOLDER / wanted
+
+
+def resolve_autoencoder(folder: str | Path) -> Path:
+    """The autoencoder's folder of ``builtin:NAME``; any other folder as it is."""
+    found = resolve_builtin(folder)
+    return Path(found) / "autoencoder" if str(folder).startswith(PREFIX) else Path(found)
