@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import arguments, emit, in_turns, target
 from stainglass.config import Recipe
@@ -95,7 +96,9 @@ def measure(
     pixels = torch.rand(batch, 3, facts.window_px, facts.window_px, device=device) * 2 - 1
     latents = torch.randn(batch, channels, side, side, device=device)
     embedded, level = pipeline.embed(told), torch.full((batch,), 0.5, device=device)
-    forwards = count_forwards(pipeline, lambda: pipeline.sample_latents(told, noise, settings))
+    with FlopCounterMode(display=False) as counted:
+        forwards = count_forwards(pipeline, lambda: pipeline.sample_latents(told, noise, settings))
+        decode_latents(pipeline.autoencoder, latents)
     if compiled:
         pipeline.denoiser.compile()
         pipeline.autoencoder.decoder.compile()
@@ -119,6 +122,7 @@ def measure(
         "steps": settings.steps,
         "guidance": settings.guidance,
         "denoiser_forwards": forwards,
+        "gflop_a_window": round(counted.get_total_flops() / batch / 1e9, 1),
         "parameters": pipeline.parameters_by_part(),
         "sample_seconds": round(seconds["sample"], 4),
         "one_forward_seconds": round(seconds["forward"] / forwards, 5),
