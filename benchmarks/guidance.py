@@ -2,10 +2,10 @@
 
     python -m benchmarks.guidance RUN [--weak RUN] [--cohort COHORT] [--windows 96] [--lpips-weights FILE] [--out guidance.json]
 
-The same held-out windows and noise are painted by the run's own solver and steps, guided by every scale (Ho & Salimans 2022) over
-all noise levels and over a limited interval (Kynkäänniemi et al. 2024). With a weaker run in the same latent space (trained less,
-or smaller) also by what that one would paint under the same condition: autoguidance (Karras et al. 2024). What a row tells:
-benchmarks/painting.py.
+The same held-out windows and noise are painted by the run's own solver and steps, guided by every scale (Ho & Salimans 2022)
+over all noise levels and over a limited interval (Kynkäänniemi et al. 2024). With a weaker run in the same latent space
+(trained less, or smaller) also by what that one would paint under the same condition: autoguidance (Karras et al. 2024), all
+over all levels. What a row tells: benchmarks/painting.py.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     parser = arguments(__doc__)
     parser.add_argument("--weak", type=Path, help="a run trained less, or smaller, in the same latent space")
     bench, options = Bench.of(parser, argv)
+    intervals = INTERVALS if options.weak is None else INTERVALS[:1]
     ways = [
-        (scale, interval) for scale in SCALES for interval in (INTERVALS if scale != 1 else INTERVALS[:1])
+        (scale, interval) for scale in SCALES for interval in (intervals if scale != 1 else intervals[:1])
     ]
     rows = [
         {"guidance": scale, "interval": interval, **bench.row(_settings(bench, scale, interval))}

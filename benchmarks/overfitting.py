@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     rows = []
     for run in options.runs:
         cohort = Cohort.open(options.cohort or run / "cohort")
-        rows.append({"run": run.name, **_row(run, cohort, options.windows, options.seed)})
+        rows.append({"run": str(run), **_row(run, cohort, options.windows, options.seed)})
     return emit("overfitting", {"windows": options.windows, "rows": rows}, options.out)
 
 
