@@ -65,7 +65,7 @@ def test_cards_of_other_windows_are_not_mixed(cards: dict[str, list[Card]]) -> N
 def test_the_table_says_how_many_were_tried(cards: dict[str, list[Card]], tmp_path: Path) -> None:
     path = Ablation.of("toy", cards).write(tmp_path)
     text = path.read_text()
-    assert text.startswith("2 variants of toy, 1 trainings each")
+    assert text.startswith("2 variants of toy, 1 training each")
     assert text.count("| faithful |") == text.count("| blind |") == 1
     told = json.loads((tmp_path / "ablation.json").read_text())
     found = next(iter(told["figures"].values()))
@@ -104,7 +104,7 @@ def test_every_judge_has_a_table_and_one_that_took_part_is_silent(cards: dict[st
 
 def test_variants_with_more_trainings_are_named(cards: dict[str, list[Card]]) -> None:
     twice = {"faithful": cards["faithful"] * 2, "blind": cards["blind"]}
-    assert "1 trainings each (faithful: 2)" in Ablation.of("toy", twice).markdown()
+    assert "1 training each (faithful: 2)" in Ablation.of("toy", twice).markdown()
 
 
 def test_variants_that_were_dropped_are_still_told(cards: dict[str, list[Card]]) -> None:
