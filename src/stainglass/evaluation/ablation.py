@@ -122,7 +122,8 @@ class Ablation:
     def _trainings(self) -> str:
         usual = min(self.trainings.values())
         more = ", ".join(f"{name}: {n}" for name, n in self.trainings.items() if n != usual)
-        return f"{usual} training{"s" if usual > 1 else ""} each" + (f" ({more})" if more else "")
+        word = "training" if usual == 1 else "trainings"
+        return f"{usual} {word} each" + (f" ({more})" if more else "")
 
 
 def _table(found: Mapping[str, Mapping[str, Figure]]) -> list[str]:
