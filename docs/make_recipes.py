@@ -36,7 +36,6 @@ PLAIN = {
     "Split.test": "Section ids.",
     "Windows.size_px": "Side of a window, px of the cohort's mpp.",
     "Windows.max_spots": "At most this many spots condition a window, nearest first.",
-    "Autoencoder.folder": "Folder of a diffusers autoencoder of 8 × down to use instead of training one.",
     "Autoencoder.latent_channels": "Channels of the latent: 1, 3, 5, 6, 8, 10, 11, 13, 15 or 16.",
     "Autoencoder.widths": "Channels at 1/4 and at 1/8 of the resolution.",
     "Autoencoder.blocks": "Residual blocks at 1/4 and at 1/8, in encoder and decoder each.",

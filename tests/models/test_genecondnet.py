@@ -145,7 +145,7 @@ def test_components_of_the_training_spots_are_independent_and_of_unit_deviation(
     counts = torch.poisson(torch.rand(200, 3) @ torch.rand(3, G) * 20)
     encoder = GeneEncoder(G, "pca", width=16, tokens=2, components=3)
     encoder.fit(counts)
-    standard = encoder._standard(log_normalised(counts))
+    standard = encoder.standard(log_normalised(counts))
     scores = (standard - standard.mean(0)) @ encoder.input.weights.T
     torch.testing.assert_close(torch.cov(scores.T), torch.eye(3), atol=1e-3, rtol=0)
 

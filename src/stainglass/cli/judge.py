@@ -17,7 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.pipeline import EXPRESSION_OF, Facts, SamplerSettings
+from stainglass.models.pipeline import EXPRESSION_OF, GONE_ON, Facts, SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
 
@@ -154,7 +154,7 @@ def read_patches(
 
 def _before(facts: Facts) -> str:
     """What the generator went on from, where it did."""
-    name = facts.training.get("gone on from")
+    name = facts.training.get(GONE_ON)
     if name is None:
         return ""
     steps = facts.training.get("before, denoiser steps", "?")

@@ -34,6 +34,7 @@ HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
 
 TOOK_PART = "networks that took part"
 EXPRESSION_OF = "expression without pictures of"
+GONE_ON = "gone on from"
 
 
 @dataclass(frozen=True)

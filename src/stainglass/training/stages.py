@@ -26,6 +26,7 @@ from stainglass.models.features import EfficientNetLite0
 from stainglass.models.pipeline import (
     EXPRESSION_OF,
     FACTS_FILE,
+    GONE_ON,
     TOOK_PART,
     Facts,
     SamplerSettings,
@@ -165,7 +166,7 @@ def train_generator(
         A sentence on the data and its terms, for the model card.
     """
     if (run / "generator" / FACTS_FILE).is_file():
-        return _finished(run, cohort, split, recipe)
+        return _finished(run, cohort, split)
     if PartialState().num_processes > 1:
         raise StainglassError(
             run, "training over several processes is not possible yet", "Start one process; it uses one GPU"
@@ -200,18 +201,23 @@ def train_generator(
     return save_generator(pipeline, run / "generator", recipe)
 
 
-def _finished(run: Path, cohort: Cohort, split: Split, recipe: Recipe) -> TissuePipeline:
+def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
     """The generator that is there, if it is of these sections; one that was gone on from may have seen others before."""
     found = TissuePipeline.from_pretrained(run / "generator")
     facts = found.facts
-    seen = () if facts is None else facts.trained_on[: len(split.train)] if recipe.start else facts.trained_on
-    if facts is None or seen != split.train or facts.mpp != cohort.mpp:
+    if facts is None or not _trained_on(facts, split) or facts.mpp != cohort.mpp:
         raise StainglassError(
             run,
             "holds a generator that was trained on other sections",
             "Choose another --out, or pass --fresh",
         )
     return found
+
+
+def _trained_on(facts: Facts, split: Split) -> bool:
+    """Whether these are its training sections; of one that was gone on from, the last it was trained on."""
+    seen = facts.trained_on[: len(split.train)] if GONE_ON in facts.training else facts.trained_on
+    return seen == split.train
 
 
 def distilled_generator(
@@ -233,7 +239,7 @@ def distilled_generator(
     """
     facts = teacher.facts
     assert facts is not None
-    if not set(split.train) <= set(facts.trained_on):
+    if not _trained_on(facts, split):
         raise StainglassError(
             cohort.path,
             f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",

@@ -13,7 +13,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import EXPRESSION_OF, TOOK_PART, Facts, TissuePipeline
+from stainglass.models.pipeline import EXPRESSION_OF, GONE_ON, TOOK_PART, Facts, TissuePipeline
 
 SAME_MPP = 0.05
 KEPT = (TOOK_PART, EXPRESSION_OF)
@@ -59,7 +59,7 @@ class Start:
             training={
                 **facts.training,
                 **{key: names for key, names in kept.items() if names},
-                "gone on from": before.name,
+                GONE_ON: before.name,
                 **told,
             },
         )
