@@ -17,7 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.pipeline import EXPRESSION_OF, GONE_ON, Facts, SamplerSettings
+from stainglass.models.pipeline import GONE_ON, Facts, SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
 
@@ -96,14 +96,11 @@ def _read_expression(cohort: Cohort, train: Tissue) -> Callable[[Tissue], Tissue
 
 def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: Facts) -> None:
     """The generator remembers what it was trained on; a split made since then must not hold that out."""
-    sections = set(held_out) & {*facts.trained_on, *facts.training.get(EXPRESSION_OF, ())}
-    patients = ({cohort.patients[name] for name in held_out} & set(facts.patients)) - set(
-        split.shared_patients
-    )
-    if sections or patients:
+    seen = facts.seen(held_out, (cohort.patients[name] for name in held_out), split.shared_patients)
+    if seen:
         raise StainglassError(
             cohort.path,
-            f"its split holds out {', '.join(sorted(sections | patients))}, which the generator was trained on",
+            f"its split holds out {', '.join(sorted(seen))}, which the generator was trained on",
             "Restore the split it was trained with, or train again",
         )
     if abs(cohort.mpp / facts.mpp - 1) > 0.05:

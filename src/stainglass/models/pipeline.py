@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +89,11 @@ class Facts:
         """How it is painted when nobody says otherwise."""
         told = self.sampling
         return SamplerSettings(**{**told, "interval": tuple(told["interval"])}) if told else SamplerSettings()
+
+    def seen(self, sections: Iterable[str], patients: Iterable[str], shared: Iterable[str]) -> set[str]:
+        """Which of these sections and patients it was trained on; patients on both sides of a split (``shared``) apart."""
+        known = {*self.trained_on, *self.training.get(EXPRESSION_OF, ())}
+        return (set(sections) & known) | ((set(patients) & set(self.patients)) - set(shared))
 
     @property
     def took_part(self) -> tuple[str, ...]:

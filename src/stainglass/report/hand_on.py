@@ -7,8 +7,11 @@ from pathlib import Path
 
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
-from stainglass.files import atomic_path
+from stainglass.files import atomic_path, read_json, write_json
 from stainglass.report.markdown import card_markdown
+
+ORIGIN = "_name_or_path"
+"""Where diffusers loaded a part from: a path of the machine it was made on, which is nobody else's business."""
 
 MEASURED = """
 ## Measured
@@ -38,6 +41,10 @@ def hand_on(run: Path, out: Path) -> Path:
     with atomic_path(out) as temporary:
         shutil.copytree(generator, temporary, copy_function=shutil.copyfile)
         shutil.copyfile(path, temporary / "card.json")
+        for config in temporary.glob("*/config.json"):
+            told = read_json(config, "configuration")
+            told.pop(ORIGIN, None)
+            write_json(config, told)
         with (temporary / "README.md").open("a", encoding="utf-8") as readme:
             notes = "\n".join(f"- {note}" for note in card.notes)
             figures = card_markdown(card, whole=True)

@@ -119,8 +119,7 @@ def _refuse_other_tissue(cohort: Cohort, name: str, facts: Facts) -> None:
 def _refuse_seen(cohort: Cohort, split: Split, name: str, facts: Facts) -> None:
     """What it was trained on cannot be held out now; said before hours of training, not after."""
     held_out = {*split.validation, *split.test}
-    seen = held_out & {*facts.trained_on, *facts.training.get(EXPRESSION_OF, ())}
-    seen |= ({cohort.patients[one] for one in held_out} & set(facts.patients)) - set(split.shared_patients)
+    seen = facts.seen(held_out, (cohort.patients[one] for one in held_out), split.shared_patients)
     if seen:
         raise StainglassError(
             cohort.path, f"its split holds out {', '.join(sorted(seen))}, which {name} was trained on",
