@@ -23,6 +23,7 @@ from benchmarks.painting import Bench
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import integrate
+from stainglass.training.distil import require_guide
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
 INTERVALS = ((0.0, 1.0), (0.2, 0.9), (0.4, 0.9))
@@ -41,13 +42,6 @@ class AutoGuided(TissuePipeline):
     def __init__(self, strong: TissuePipeline, weak: TissuePipeline) -> None:
         super().__init__(strong.autoencoder, strong.condnet, strong.denoiser, strong.scheduler)
         self.facts, self.weak = strong.facts, [weak]  # in a list, so that diffusers takes it for no part
-        assert strong.facts is not None
-        assert weak.facts is not None
-        for fact in ("latent_mean", "latent_std", "gene_ids", "reach_um", "max_spots", "told"):
-            if getattr(strong.facts, fact) != getattr(weak.facts, fact):
-                raise SystemExit(
-                    f"the weaker run has another {fact}: it must hear and paint what the run does"
-                )
 
     @torch.no_grad()
     def sample_latents(
@@ -84,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     ]
     if options.weak is not None:
         weak = TissuePipeline.from_pretrained(options.weak / "generator")
+        assert bench.pipeline.facts is not None
+        require_guide(options.weak, weak, bench.pipeline.facts)
         guided = AutoGuided(bench.pipeline, weak)
         for scale in AUTO:
             row = bench.row(_settings(bench, scale, INTERVALS[0]), guided)

@@ -135,6 +135,9 @@ class Clip(_Strict):
     """What the denoiser's training does to the gene trunk it takes from CLIP."""
 
 
+Attention = Literal["coarse", "tokens", "everywhere"]
+
+
 class Denoiser(_Strict):
     """The network that turns noise into latents."""
 
@@ -143,8 +146,9 @@ class Denoiser(_Strict):
     layers: int = Field(1, ge=1)
     heads_of: int = Field(32, ge=8)
     """Channels an attention head."""
-    attention: Literal["coarse", "everywhere"] = "coarse"
-    """Of ``unet``: blocks that hear tokens and attend: all but those at the finest level, where it costs most, or all."""
+    attention: Attention = "coarse"
+    """Of ``unet``: blocks that hear tokens and attend to themselves: all but those at the finest level, where it costs
+    most; there ``tokens`` alone; or all. A start that has none at that level is given it, silent at first."""
     source: str | None = None
     """Of ``stable-diffusion``: folder or hub id of a diffusers checkpoint of Stable Diffusion 1.x or 2.x. Its UNet is
     fine-tuned, its VAE is the autoencoder (unless ``autoencoder.folder`` is set), its schedule is kept."""
@@ -294,6 +298,16 @@ class DistilLoop(Loop):
     """Steps it shall need."""
     substeps: int = Field(4, ge=1)
     """Steps of the teacher for each of these."""
+    follow: Literal["flow", "euler"] = "flow"
+    """Whether those steps follow the teacher's flow as closely as they can (midpoint rule), or are Euler's: a teacher that
+    paints best by few of them is then learnt with what they leave out."""
+    guide: str | None = None
+    """A weaker generator in the same latent space (folder, hub id or ``builtin:NAME``) that the teacher is guided away from,
+    in place of its own null condition (autoguidance, Karras et al. 2024)."""
+    guidance: float | None = Field(None, ge=0)
+    """Of the teacher; by default the one it is sampled with."""
+    interval: tuple[float, float] | None = None
+    """Noise levels at which it is guided; by default those it is sampled with."""
 
 
 class Sampling(_Strict):
@@ -368,7 +382,8 @@ class Recipe(_Strict):
     denoiser: Denoiser = Denoiser()
     start: str | None = None
     """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
-    gene axis. ``autoencoder`` and ``denoiser`` then say nothing, and of ``genes`` only how counts are thinned and dropped."""
+    gene axis. ``autoencoder`` and ``denoiser`` (but for its ``attention``) then say nothing, and of ``genes`` only how counts
+    are thinned and dropped."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()

@@ -1,9 +1,12 @@
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
@@ -36,6 +39,12 @@ def plan(**changes: object) -> Recipe:
 def distilled(cohort: Cohort, run_folder: Path, recipe: Recipe, out: Path) -> TissuePipeline:
     teacher = TissuePipeline.from_pretrained(run_folder / "generator")
     return distilled_generator(cohort, cohort.split(), recipe, teacher, out)
+
+
+def space_of(pipeline: TissuePipeline) -> LatentSpace:
+    assert pipeline.facts is not None
+    channels = len(pipeline.facts.latent_mean)
+    return LatentSpace(pipeline.autoencoder, (), np.zeros(channels), np.ones(channels, np.float32))
 
 
 def test_a_few_step_generator_knows_how_it_is_sampled_and_keeps_what_it_hears_by(
@@ -99,16 +108,103 @@ def test_the_mean_velocity_is_that_of_the_guided_flow(
         pipeline.facts, sampling={"solver": "euler", "steps": 9, "guidance": 3.0, "interval": [0.0, 0.6]}
     )
     monkeypatch.setattr(pipeline, "facts", facts)
-    channels = len(facts.latent_mean)
-    space = LatentSpace(pipeline.autoencoder, (), np.zeros(channels), np.ones(channels, np.float32))
-    objective = Distil(pipeline, space, plan(levels=2, substeps=16).distil)
+    objective = Distil(pipeline, space_of(pipeline), plan(levels=2, substeps=16).distil)
     rate = {"told": 2.0, "null": 1.5}
     monkeypatch.setattr(distil, "predict_velocity", lambda net, x, t, told, flow: rate[told] * x)
-    x, t = torch.randn(2, channels, 4, 4), torch.tensor([1.0, 0.5])
-    found = objective._mean_velocity(x, t, "told", "null")
+    x, t = torch.randn(2, len(facts.latent_mean), 4, 4), torch.tensor([1.0, 0.5])
+    found = objective._mean_velocity(x, t, "told", (pipeline.denoiser, "null"))
     # dx/dt = k x: where guidance acts (below 0.6) k = 1.5 + 3 (2 − 1.5) = 3, else 2; from 1 to .5 and from .5 to 0.
     shares = torch.tensor([1 - np.exp(-2 * 0.4 - 3 * 0.1), 1 - np.exp(-3 * 0.5)]) / 0.5
     torch.testing.assert_close(found, (shares[:, None, None, None] * x).float(), rtol=0.02, atol=0.02)
+
+
+def test_eulers_steps_are_learnt_with_what_they_leave_out(
+    pipeline: TissuePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = replace(
+        pipeline.facts, sampling={"solver": "euler", "steps": 4, "guidance": 1.0, "interval": [0.0, 1.0]}
+    )
+    monkeypatch.setattr(pipeline, "facts", facts)
+    monkeypatch.setattr(distil, "predict_velocity", lambda net, x, t, told, flow: 2.0 * x)
+    loop = plan(levels=2, substeps=2, follow="euler").distil
+    objective = Distil(pipeline, space_of(pipeline), loop)
+    x = torch.randn(1, len(facts.latent_mean), 4, 4)
+    found = objective._mean_velocity(x, torch.tensor([1.0]), "told", (pipeline.denoiser, "null"))
+    # Two steps of a quarter each leave (1 − 2/4)² of x, over a stretch of a half.
+    torch.testing.assert_close(found, (1 - 0.5**2) / 0.5 * x)
+
+
+def test_a_guide_is_told_the_same_spots_by_its_own_ear(
+    cohort: Cohort, run_folder: Path, pipeline: TissuePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = TissuePipeline.from_pretrained(run_folder / "generator")
+    for value in guide.condnet.parameters():
+        value.data.mul_(1.5)
+    objective = Distil(
+        pipeline, space_of(pipeline), plan(substeps=16, guidance=2.0, interval=(0, 1)).distil, guide=guide
+    )
+    windows = cohort.patches(cohort.split().train, 64)[:2]
+    facts = pipeline.facts
+    told = ConditionTensors.of(cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots))
+    z = torch.randn(2, len(facts.latent_mean), 8, 8)
+    batch = {"z": z, **{name: value for name, value in vars(told).items() if value is not None}}
+    network, heard = objective._away(batch)
+    assert network is guide.denoiser
+    torch.testing.assert_close(heard.tokens, guide.condnet(told).tokens)
+    assert not torch.allclose(heard.tokens, pipeline.condnet(told).tokens)
+    teacher = objective._teacher[0]
+    monkeypatch.setattr(
+        distil, "predict_velocity", lambda net, x, t, told, flow: (3.0 if net is teacher else 1.0) * x
+    )
+    loop_velocity = objective._mean_velocity(z, torch.tensor([0.5, 0.5]), heard, (network, heard))
+    # dx/dt = (1 + 2 (3 − 1)) x = 5 x, from .5 to 0.
+    torch.testing.assert_close(loop_velocity, (1 - float(np.exp(-2.5))) / 0.5 * z, rtol=0.02, atol=0.02)
+
+
+def guide_of(run_folder: Path, folder: Path, **facts: object) -> Path:
+    shutil.copytree(run_folder / "generator", folder)
+    path = folder / "stainglass.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    return folder
+
+
+def test_what_a_guide_has_seen_is_told_and_another_one_is_not_gone_on_with(
+    cohort: Cohort, run_folder: Path, tmp_path: Path
+) -> None:
+    seen = [*cohort.split().train, "X1"]
+    guide = guide_of(run_folder, tmp_path / "guide", trained_on=seen, patients=["X"])
+    recipe, out = plan(guide=str(guide), guidance=2.0), tmp_path / "few"
+    few = distilled(cohort, run_folder, recipe, out)
+    assert few.facts is not None
+    assert "X1" in few.facts.trained_on
+    assert "X" in few.facts.patients
+    assert few.facts.training["guidance learnt along"].startswith(f"2, away from {guide} (")
+    shutil.rmtree(out / "generator")
+    path = guide / "condnet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: value + 1 for name, value in load_file(path).items()}, path)
+    with pytest.raises(StainglassError, match="began with"):
+        distilled(cohort, run_folder, recipe, out)
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [({"reach_um": 90.0}, "another reach_um"), ({"latent_mean": [0.0] * 16}, "another latent_mean")],
+)
+def test_a_guide_of_another_world_is_refused(
+    cohort: Cohort, run_folder: Path, tmp_path: Path, facts: dict[str, object], told: str
+) -> None:
+    guide = guide_of(run_folder, tmp_path / "guide", **facts)
+    with pytest.raises(StainglassError, match=told):
+        distilled(cohort, run_folder, plan(guide=str(guide)), tmp_path / "few")
+
+
+def test_a_guide_that_has_seen_what_is_held_out_is_refused(
+    cohort: Cohort, run_folder: Path, tmp_path: Path
+) -> None:
+    held_out = cohort.split().part("test")
+    guide = guide_of(run_folder, tmp_path / "guide", trained_on=list(held_out))
+    with pytest.raises(StainglassError, match="its split holds out"):
+        distilled(cohort, run_folder, plan(guide=str(guide)), tmp_path / "few")
 
 
 def test_two_steps_come_nearer_to_where_many_lead(

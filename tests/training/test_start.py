@@ -138,6 +138,22 @@ def test_a_start_in_half_precision_is_trained_in_single(
     assert next(iter(on.values())).dtype == torch.float32
 
 
+def test_a_start_is_given_the_attention_a_recipe_asks_for(
+    run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    grown = recipe(run_folder / "generator", denoiser={"attention": "tokens"})
+    train_generator(cohort, cohort.split(), grown, tmp_path)
+    before, after = weights(run_folder, "denoiser"), weights(tmp_path, "denoiser")
+    assert before.keys() < after.keys()
+    assert max(float((before[n] - after[n]).abs().max()) for n in before) < 1e-3  # two steps of 1e-4
+    new = [after[name] for name in after.keys() - before.keys() if "proj_out.weight" in name]
+    assert new
+    assert all(0 < float(weight.abs().max()) < 1e-3 for weight in new)  # silent at first, no longer
+    # Taken up again, it is the same start that is found, for all the attention it was given.
+    shutil.rmtree(tmp_path / "generator")
+    train_generator(cohort, cohort.split(), grown, tmp_path)
+
+
 def test_a_card_tells_what_was_gone_on_from(gone_on: Path, run_folder: Path, cohort: Cohort) -> None:
     card = judge_run(gone_on, cohort, recipe(run_folder / "generator", evaluation=SMALL))
     assert "gone on from small (4 steps" in card.trained_on

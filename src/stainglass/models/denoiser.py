@@ -15,7 +15,9 @@ from diffusers.models.normalization import AdaLayerNormSingle
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stainglass.config import Attention
 from stainglass.config import Denoiser as DenoiserSettings
+from stainglass.errors import StainglassError
 from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import Embedded, GeneCondNet
 
@@ -107,12 +109,54 @@ def make_denoiser(
         settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width
     )  # fmt: skip
     unet = (
-        make_sd_unet(*shape)
-        if settings.kind == "stable-diffusion"
-        else make_unet(*shape, everywhere=settings.attention == "everywhere")
+        make_sd_unet(*shape) if settings.kind == "stable-diffusion" else make_unet(*shape, settings.attention)
     )
     _silence(unet.conv_out)
     return unet
+
+
+def grow_attention(unet: Any, attention: Attention) -> UNet2DConditionModel:
+    """The same UNet with attention at the finest level too, which begins as if it were not there.
+
+    Raises
+    ------
+    StainglassError
+        When it is no UNet of `make_unet`, or has attention of another kind there.
+    """
+    if is_stable_diffusion(unet) or not isinstance(unet, UNet2DConditionModel):
+        raise StainglassError(
+            "denoiser.attention", "only our own UNet has a finest level to grow attention at", "Leave it out"
+        )
+    asked = _attends(attention, len(unet.config.block_out_channels))
+    if all(_as_json(unet.config[key]) == _as_json(value) for key, value in asked.items()):
+        return unet
+    if unet.config.down_block_types[0] == "CrossAttnDownBlock2D":
+        raise StainglassError(
+            "denoiser.attention",
+            f"the start attends otherwise than {attention} at the finest level",
+            "Leave it out",
+        )
+    grown: UNet2DConditionModel = UNet2DConditionModel.from_config({**unet.config, **asked})
+    for transformer in (*grown.down_blocks[0].attentions, *grown.up_blocks[-1].attentions):
+        _silence(transformer.proj_out)
+    strange = grown.load_state_dict(unet.state_dict(), strict=False).unexpected_keys
+    assert not strange, strange
+    return grown
+
+
+def _attends(attention: Attention, levels: int) -> dict[str, Any]:
+    """What diffusers' UNet is told of attention: which blocks have it, and which of those hear tokens alone."""
+    deep, finest = levels - 1, "" if attention == "coarse" else "CrossAttn"
+    return {
+        "down_block_types": (f"{finest}DownBlock2D", *("CrossAttnDownBlock2D",) * deep),
+        "up_block_types": (*("CrossAttnUpBlock2D",) * deep, f"{finest}UpBlock2D"),
+        "only_cross_attention": (True, *(False,) * deep) if attention == "tokens" else False,
+    }
+
+
+def _as_json(value: Any) -> Any:
+    """A configuration's value as it is read from a file, where tuples are lists."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def middle_of(denoiser: Any) -> tuple[nn.Module, int]:
@@ -135,18 +179,16 @@ def make_unet(
     latent_channels: int,
     latent_size: int,
     condition_width: int,
-    everywhere: bool = False,
+    attention: Attention = "coarse",
 ) -> UNet2DConditionModel:
     """diffusers' UNet, attention everywhere but at the finest level, where it costs most, or there too."""
-    deep, finest = len(widths) - 1, "CrossAttn" if everywhere else ""
     return UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=latent_channels,
         out_channels=latent_channels,
         block_out_channels=tuple(widths),
         layers_per_block=layers,
-        down_block_types=(f"{finest}DownBlock2D",) + ("CrossAttnDownBlock2D",) * deep,
-        up_block_types=("CrossAttnUpBlock2D",) * deep + (f"{finest}UpBlock2D",),
+        **_attends(attention, len(widths)),
         cross_attention_dim=condition_width,
         attention_head_dim=tuple(max(w // heads_of, 1) for w in widths),
         norm_num_groups=16,

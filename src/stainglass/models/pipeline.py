@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +94,21 @@ class Facts:
         """Which of these sections and patients it was trained on; patients on both sides of a split (``shared``) apart."""
         known = {*self.trained_on, *self.training.get(EXPRESSION_OF, ())}
         return (set(sections) & known) | ((set(patients) & set(self.patients)) - set(shared))
+
+    def having_seen(self, other: Facts) -> Facts:
+        """With all that another generator was trained on, which this one has learnt from."""
+        kept = {
+            key: list(dict.fromkeys((*other.training.get(key, ()), *self.training.get(key, ()))))
+            for key in (TOOK_PART, EXPRESSION_OF)
+        }
+        return replace(
+            self,
+            trained_on=tuple(dict.fromkeys((*self.trained_on, *other.trained_on))),
+            patients=tuple(sorted({*self.patients, *other.patients})),
+            data=" ".join(dict.fromkeys(text for text in (self.data, other.data) if text)),
+            stains=(*other.stains, *self.stains),
+            training={**self.training, **{key: names for key, names in kept.items() if names}},
+        )
 
     @property
     def took_part(self) -> tuple[str, ...]:

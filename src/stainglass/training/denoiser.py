@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.expression import KeptExpression
@@ -17,7 +18,7 @@ from stainglass.config import DenoiserLoop, Recipe
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.denoiser import make_denoiser
+from stainglass.models.denoiser import is_stable_diffusion, make_denoiser
 from stainglass.models.flow import flow_of, fresh_schedule
 from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.solver import make_scheduler
@@ -84,9 +85,22 @@ def make_network(recipe: Recipe, channels: int) -> Network:
             fresh_schedule(settings) if variance_preserving else make_scheduler(recipe.sampling.solver)
         )
         network = Network(denoiser, scheduler, width)
-    if not torch.cuda.is_available():
-        network.denoiser.to(memory_format=torch.channels_last)
+    ready_to_train(network.denoiser)
     return network
+
+
+def ready_to_train(denoiser: Any) -> None:
+    """On a CPU: channels last, and attention written out, as PyTorch's fused one has a slow gradient there.
+
+    A step of our UNet takes five sixths of the time so (``python -m benchmarks.attention``).
+    """
+    if torch.cuda.is_available():
+        return
+    denoiser.to(memory_format=torch.channels_last)
+    if not is_stable_diffusion(
+        denoiser
+    ):  # whose latents may be large, and written out takes their square in memory
+        denoiser.set_attn_processor(AttnProcessor())
 
 
 def train_denoiser(
@@ -124,6 +138,7 @@ def train_denoiser(
     else:
         axis, condnet = start.facts.axis, start.pipeline.condnet
         network = Network(start.pipeline.denoiser, start.pipeline.scheduler, condnet.config.width)
+        ready_to_train(network.denoiser)
     flow = flow_of(network.scheduler)
     examples = LatentCrops(
         cohort, split.train, axis, space, recipe.genes, loop,

@@ -1,20 +1,22 @@
 """Third objective: a generator that needs few steps, from one that needs many.
 
-A solver follows the teacher's flow from one noise level to the next by many small steps, each of which asks the network twice
-when it is guided. The student learns the mean velocity of such a stretch, so that one step of its own goes as far
-(progressive distillation, Salimans & Ho 2022, in one round; guidance is learnt along, Meng et al. 2023).
+A solver follows the teacher's flow from one noise level to the next by smaller steps, each of which asks two networks when
+it is guided. The student learns the mean velocity of such a stretch, so that one step of its own goes as far
+(progressive distillation, Salimans & Ho 2022, in one round; guidance is learnt along, Meng et al. 2023). What the teacher is
+guided away from is its own null condition, or what a weaker generator paints (autoguidance, Karras et al. 2024).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
@@ -22,12 +24,13 @@ from stainglass.config import DistilLoop, Recipe, Sampling
 from stainglass.errors import StainglassError
 from stainglass.models.denoiser import is_stable_diffusion, predict_velocity
 from stainglass.models.genecondnet import Embedded
-from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
-from stainglass.training.denoiser import preview_of
+from stainglass.training.denoiser import preview_of, ready_to_train
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.loop import Batch, rng_of, train
+from stainglass.training.start import refuse_seen
 
 
 class AtLevels:
@@ -51,10 +54,17 @@ class Distil(Denoise):
     ----------
     pipeline
         The teacher, which becomes the student; a copy of its denoiser teaches.
+    guide
+        A weaker generator in place of the null condition.
     """
 
     def __init__(
-        self, pipeline: TissuePipeline, space: LatentSpace, loop: DistilLoop, preview: Batch | None = None
+        self,
+        pipeline: TissuePipeline,
+        space: LatentSpace,
+        loop: DistilLoop,
+        preview: Batch | None = None,
+        guide: TissuePipeline | None = None,
     ) -> None:
         facts = pipeline.facts
         assert facts is not None
@@ -64,24 +74,37 @@ class Distil(Denoise):
         self.condnet.requires_grad_(False)
         self.denoiser.requires_grad_(True)
         teacher = copy.deepcopy(pipeline.denoiser).eval().requires_grad_(False)
-        self._teacher = [teacher]  # in a list, so that it is neither trained nor saved with this module
-        self._guided, self._loop = facts.sampler, loop
+        # In lists, so that they are neither trained nor saved with this module.
+        self._teacher, self._guide = [teacher], [] if guide is None else [guide]
+        self._guided, self._loop = taught_sampling(facts, loop), loop
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch."""
         z, noise, t = batch["z"], batch["noise"], batch["t"]
         at = t[:, None, None, None]
         x, told = (1 - at) * z + at * noise, self._told(batch)
-        null = self.condnet(conditions_of(batch).null())
-        wanted = self._mean_velocity(x, t, told, null)
+        wanted = self._mean_velocity(x, t, told, self._away(batch))
         squared = (predict_velocity(self.denoiser, x, t, told, self._flow) - wanted).pow(2)
         return (self.channel_weight * squared).mean(), {"unweighted": squared.detach().mean()}
 
     @torch.no_grad()
+    def _away(self, batch: Batch) -> tuple[nn.Module, Embedded]:
+        """What the teacher is guided away from: a network, and what that one is told."""
+        conditions = conditions_of(batch)
+        if not self._guide:
+            return self._teacher[0], self.condnet(conditions.null())
+        guide = self._guide[0].to(batch["z"].device)
+        return guide.denoiser, guide.condnet(conditions)
+
+    @torch.no_grad()
     def _mean_velocity(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, b], told: Embedded, null: Embedded
+        self,
+        x: Float[Tensor, "b c h w"],
+        t: Float[Tensor, b],
+        told: Embedded,
+        away: tuple[nn.Module, Embedded],
     ) -> Float[Tensor, "b c h w"]:
-        """The teacher's guided flow from each window's level to the next, by the midpoint rule."""
+        """The teacher's guided velocity from each window's level to the next."""
         teacher, guided = self._teacher[0].to(x.device), self._guided
         length = 1 / self._loop.levels / self._loop.substeps
         low, high = guided.interval
@@ -90,15 +113,16 @@ class Distil(Denoise):
             v = predict_velocity(teacher, x, t, told, self._flow)
             if guided.guidance == 1.0:
                 return v
-            v_null = predict_velocity(teacher, x, t, null, self._flow)
+            other = predict_velocity(away[0], x, t, away[1], self._flow)
             acts = ((t >= low) & (t <= high))[:, None, None, None]
-            return torch.where(acts, v_null + guided.guidance * (v - v_null), v)
+            return torch.where(acts, other + guided.guidance * (v - other), v)
 
         start, y = t, x
         for _ in range(self._loop.substeps):
-            half = y - length / 2 * velocity(y, t)
-            y = y - length * velocity(half, t - length / 2)
-            t = t - length
+            v = velocity(y, t)
+            if self._loop.follow == "flow":  # the midpoint rule
+                v = velocity(y - length / 2 * v, t - length / 2)
+            y, t = y - length * v, t - length
         return (x - y) / (start - t)[:, None, None, None]
 
     def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
@@ -112,6 +136,7 @@ def train_few_steps(
     teacher: TissuePipeline,
     folder: Path,
     on_preview: Callable[[Path], None] | None = None,
+    guide: TissuePipeline | None = None,
 ) -> TissuePipeline:
     """Train a few-step generator that begins as ``teacher``, which is changed.
 
@@ -121,6 +146,8 @@ def train_few_steps(
         Of the teacher's run; its ``distil`` says how.
     folder
         ``distil/`` of the new run.
+    guide
+        See `load_guide`.
 
     Raises
     ------
@@ -150,15 +177,57 @@ def train_few_steps(
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=teacher.flow,
     )  # fmt: skip
     torch.manual_seed(loop.seed)
-    objective = Distil(teacher, space, loop, preview_of(crops, loop.steps * loop.batch * loop.accumulate))
+    ready_to_train(teacher.denoiser)
+    preview = preview_of(crops, loop.steps * loop.batch * loop.accumulate)
+    objective = Distil(teacher, space, loop, preview, guide)
     examples = AtLevels(crops, jump_levels(loop.levels), loop.seed)
     train(objective, examples, loop, folder, "few steps", on_preview)
     return teacher
 
 
-def refuse_foreign(teacher: TissuePipeline) -> None:
+def taught_sampling(facts: Facts, loop: DistilLoop) -> SamplerSettings:
+    """How the teacher is guided while it teaches."""
+    own = facts.sampler
+    return replace(
+        own,
+        guidance=own.guidance if loop.guidance is None else loop.guidance,
+        interval=own.interval if loop.interval is None else loop.interval,
+    )
+
+
+def load_guide(cohort: Cohort, split: Split, loop: DistilLoop, teacher: Facts) -> TissuePipeline | None:
+    """The weaker generator that ``distil.guide`` names, or None.
+
+    Raises
+    ------
+    StainglassError
+        When it does not paint in the teacher's latent space from the same genes, or was trained on what is held out.
+    """
+    if loop.guide is None:
+        return None
+    guide = TissuePipeline.from_pretrained(loop.guide)
+    assert guide.facts is not None
+    require_guide(loop.guide, guide, teacher)
+    refuse_seen(cohort, split, loop.guide, guide.facts)
+    return guide
+
+
+def require_guide(name: str | Path, guide: TissuePipeline, guided: Facts) -> None:
+    """Refuse a guide that hears or paints otherwise than the generator it should guide."""
+    facts = guide.facts
+    assert facts is not None
+    refuse_foreign(guide)
+    for fact in ("latent_mean", "latent_std", "gene_ids", "reach_um", "max_spots", "told"):
+        if getattr(facts, fact) != getattr(guided, fact):
+            raise StainglassError(
+                name, f"has another {fact} than the generator it should guide",
+                "Give one trained less, or smaller, in the same latent space and on the same genes",
+            )  # fmt: skip
+
+
+def refuse_foreign(pipeline: TissuePipeline) -> None:
     """Only our own flow runs from pure noise, at every recipe, over even levels."""
-    if is_stable_diffusion(teacher.denoiser):
+    if is_stable_diffusion(pipeline.denoiser):
         raise StainglassError(
             "distil", "Stable Diffusion's family has a schedule of its own", "Distil a unet or a dit"
         )

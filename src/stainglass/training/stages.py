@@ -38,12 +38,12 @@ from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_sections, train_denoiser
-from stainglass.training.distil import train_few_steps
+from stainglass.training.distil import load_guide, taught_sampling, train_few_steps
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
 from stainglass.training.loop import train
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
-from stainglass.training.start import Start, load_start
+from stainglass.training.start import Start, fingerprint, load_start
 
 OnPreview = Callable[[Path], None] | None
 
@@ -174,7 +174,7 @@ def train_generator(
     told_sections(split, recipe.train_denoiser)
     start, source = load_start(recipe, cohort, split), None
     if start is not None:
-        _same_checkpoint(run / "checkpoint.json", start.fingerprint())
+        _same_checkpoint(run / "checkpoint.json", start.fingerprint)
     if recipe.denoiser.source is not None:  # before anything is trained for it
         checkpoint = find_checkpoint(recipe.denoiser.source, recipe.denoiser.revision)
         checkpoint.condition_width()
@@ -245,16 +245,26 @@ def distilled_generator(
             f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",
             "Give the cohort it was trained on",
         )
-    timing = run / "timing.json"
+    loop, timing = recipe.distil, run / "timing.json"
+    guide = load_guide(cohort, split, loop, facts)
+    named = (
+        None
+        if guide is None
+        else _same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
+    )
+    taught = taught_sampling(facts, loop)
     _timed(
         timing,
         "distil",
-        lambda: train_few_steps(cohort, split, recipe, teacher, run / "distil", on_preview),
+        lambda: train_few_steps(cohort, split, recipe, teacher, run / "distil", on_preview, guide),
     )
     few = {
-        "distilled to": f"{recipe.distil.levels} steps in {recipe.distil.steps} of training",
+        "distilled to": f"{loop.levels} steps in {loop.steps} of training",
         "distil seconds": round(read_json(timing, "timing")["distil"]),
+        "guidance learnt along": f"{taught.guidance:g}" + ("" if named is None else f", away from {named}"),
     }
+    if guide is not None and guide.facts is not None:
+        facts = facts.having_seen(guide.facts)
     teacher.facts = replace(
         facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
     )

@@ -13,19 +13,25 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import EXPRESSION_OF, GONE_ON, TOOK_PART, Facts, TissuePipeline
+from stainglass.models.denoiser import grow_attention
+from stainglass.models.pipeline import GONE_ON, Facts, TissuePipeline
 
 SAME_MPP = 0.05
-KEPT = (TOOK_PART, EXPRESSION_OF)
-"""Of how it was trained before: what must never be forgotten."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A generator to go on from, its networks in single precision and ready to learn; the autoencoder rests."""
+    """A generator to go on from, its networks in single precision and ready to learn; the autoencoder rests.
+
+    Attributes
+    ----------
+    fingerprint
+        Its name and a hash of its weights, so that a run goes on with what it began with.
+    """
 
     name: str
     pipeline: TissuePipeline
+    fingerprint: str
 
     @property
     def facts(self) -> Facts:
@@ -33,36 +39,22 @@ class Start:
         assert self.pipeline.facts is not None
         return self.pipeline.facts
 
-    def fingerprint(self) -> str:
-        """Its name and a hash of its weights, so that a run goes on with what it began with."""
-        digest = hashlib.sha256()
-        for part in (self.pipeline.autoencoder, self.pipeline.condnet, self.pipeline.denoiser):
-            for name, value in sorted(part.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return f"{self.name} ({digest.hexdigest()[:10]})"
-
     def gone_on(self, facts: Facts) -> Facts:
         """Facts of what was trained from here, with all that was learnt before: sections, patients, data, how."""
         before = self.facts
         told = {f"before, {key}": value for key, value in before.training.items()}
-        kept = {
-            key: list(dict.fromkeys((*before.training.get(key, ()), *facts.training.get(key, ()))))
-            for key in KEPT
-        }
-        return replace(
-            facts,
-            trained_on=tuple(dict.fromkeys((*facts.trained_on, *before.trained_on))),
-            patients=tuple(sorted({*facts.patients, *before.patients})),
-            data=" ".join(dict.fromkeys(text for text in (facts.data, before.data) if text)),
-            stains=(*before.stains, *facts.stains),
-            training={
-                **facts.training,
-                **{key: names for key, names in kept.items() if names},
-                GONE_ON: before.name,
-                **told,
-            },
-        )
+        after = facts.having_seen(before)
+        return replace(after, training={**after.training, GONE_ON: before.name, **told})
+
+
+def fingerprint(name: str, pipeline: TissuePipeline) -> str:
+    """A generator's name and a hash of its weights."""
+    digest = hashlib.sha256()
+    for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
+        for key, value in sorted(part.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return f"{name} ({digest.hexdigest()[:10]})"
 
 
 def load_start(recipe: Recipe, cohort: Cohort, split: Split) -> Start | None:
@@ -75,16 +67,18 @@ def load_start(recipe: Recipe, cohort: Cohort, split: Split) -> Start | None:
     """
     if recipe.start is None:
         return None
-    start = Start(recipe.start, TissuePipeline.from_pretrained(recipe.start))
+    pipeline = TissuePipeline.from_pretrained(recipe.start)
+    start = Start(recipe.start, pipeline, fingerprint(recipe.start, pipeline))
     _refuse_other_windows(recipe, start.facts)
     _refuse_other_tissue(cohort, recipe.start, start.facts)
-    _refuse_seen(cohort, split, recipe.start, start.facts)
-    for part in (start.pipeline.autoencoder, start.pipeline.condnet, start.pipeline.denoiser):
+    refuse_seen(cohort, split, recipe.start, start.facts)
+    for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
         nn.Module.to(part, torch.float32)
-    for part in (start.pipeline.condnet, start.pipeline.denoiser):
+    if recipe.denoiser.attention != "coarse":
+        torch.manual_seed(recipe.train_denoiser.seed)
+        pipeline.register_modules(denoiser=grow_attention(pipeline.denoiser, recipe.denoiser.attention))
+    for part in (pipeline.condnet, pipeline.denoiser):
         part.requires_grad_(True)
-    if not torch.cuda.is_available():
-        start.pipeline.denoiser.to(memory_format=torch.channels_last)
     return start
 
 
@@ -116,8 +110,8 @@ def _refuse_other_tissue(cohort: Cohort, name: str, facts: Facts) -> None:
         )  # fmt: skip
 
 
-def _refuse_seen(cohort: Cohort, split: Split, name: str, facts: Facts) -> None:
-    """What it was trained on cannot be held out now; said before hours of training, not after."""
+def refuse_seen(cohort: Cohort, split: Split, name: str, facts: Facts) -> None:
+    """What a generator was trained on cannot be held out now; said before hours of training, not after."""
     held_out = {*split.validation, *split.test}
     seen = facts.seen(held_out, (cohort.patients[one] for one in held_out), split.shared_patients)
     if seen:
