@@ -4,8 +4,8 @@
 
 The same held-out windows and noise are painted by the run's own solver and steps, guided by every scale (Ho & Salimans 2022)
 over all noise levels and over a limited interval (Kynkäänniemi et al. 2024). With a weaker run in the same latent space
-(trained less, or smaller) also by what that one would paint under the same condition: autoguidance (Karras et al. 2024), all
-over all levels. What a row tells: benchmarks/painting.py.
+(trained less, or smaller) also by what that one would paint under the same condition (autoguidance, Karras et al. 2024), or told
+nothing, all over all levels. What a row tells: benchmarks/painting.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -27,21 +28,24 @@ from stainglass.training.distil import require_guide
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
 INTERVALS = ((0.0, 1.0), (0.2, 0.9), (0.4, 0.9))
-AUTO = (1.5, 2.0, 3.0)
+AUTO = (2.0, 3.0, 4.0)
 
 
 class AutoGuided(TissuePipeline):
-    """A generator that is guided away from what a weaker one paints under the same condition.
+    """A generator that is guided away from what a weaker one paints.
 
     Parameters
     ----------
     strong, weak
         Generators in one latent space.
+    told
+        Whether the weaker one is told the same condition, or nothing.
     """
 
-    def __init__(self, strong: TissuePipeline, weak: TissuePipeline) -> None:
+    def __init__(self, strong: TissuePipeline, weak: TissuePipeline, told: bool) -> None:
         super().__init__(strong.autoencoder, strong.condnet, strong.denoiser, strong.scheduler)
-        self.facts, self.weak = strong.facts, [weak]  # in a list, so that diffusers takes it for no part
+        self.facts, self.told = strong.facts, told
+        self.weak = [weak]  # in a list, so that diffusers takes it for no part
 
     @torch.no_grad()
     def sample_latents(
@@ -49,7 +53,10 @@ class AutoGuided(TissuePipeline):
     ) -> Tensor:
         """Latents as the autoencoder decodes them."""
         weak = self.weak[0]
-        told, told_weak = self.embed(conditions), weak.embed(conditions)
+        told, told_weak = (
+            self.embed(conditions),
+            weak.embed(conditions if self.told else conditions.null()),
+        )
 
         def velocity(x: Tensor, t: float) -> Tensor:
             level = torch.full((len(x),), t, device=x.device)
@@ -80,11 +87,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
         weak = TissuePipeline.from_pretrained(options.weak / "generator")
         assert bench.pipeline.facts is not None
         require_guide(options.weak, weak, bench.pipeline.facts)
-        guided = AutoGuided(bench.pipeline, weak)
-        for scale in AUTO:
-            row = bench.row(_settings(bench, scale, INTERVALS[0]), guided)
+        for told, scale in product((True, False), AUTO):
+            row = bench.row(_settings(bench, scale, INTERVALS[0]), AutoGuided(bench.pipeline, weak, told))
             row["evaluations"] = f"{row['evaluations']} of each"  # only the stronger network's are counted
-            rows.append({"guidance": f"{scale:g}, by the weaker run", "interval": INTERVALS[0], **row})
+            by = "by the weaker run" + ("" if told else " told nothing")
+            rows.append({"guidance": f"{scale:g}, {by}", "interval": INTERVALS[0], **row})
     return emit("guidance", {**bench.told(), "rows": rows}, options.out)
 
 

@@ -147,8 +147,8 @@ class Denoiser(_Strict):
     heads_of: int = Field(32, ge=8)
     """Channels an attention head."""
     attention: Attention = "coarse"
-    """Of ``unet``: blocks that hear tokens and attend to themselves: all but those at the finest level, where it costs
-    most; there ``tokens`` alone; or all. A start that has none at that level is given it, silent at first."""
+    """Of ``unet``. All coarser levels hear tokens and attend to themselves; the finest, where that costs most, does neither
+    (``coarse``), hears tokens alone (``tokens``), or does both (``everywhere``). A start is given what it lacks, silent at first."""
     source: str | None = None
     """Of ``stable-diffusion``: folder or hub id of a diffusers checkpoint of Stable Diffusion 1.x or 2.x. Its UNet is
     fine-tuned, its VAE is the autoencoder (unless ``autoencoder.folder`` is set), its schedule is kept."""
@@ -299,11 +299,13 @@ class DistilLoop(Loop):
     substeps: int = Field(4, ge=1)
     """Steps of the teacher for each of these."""
     follow: Literal["flow", "euler"] = "flow"
-    """Whether those steps follow the teacher's flow as closely as they can (midpoint rule), or are Euler's: a teacher that
-    paints best by few of them is then learnt with what they leave out."""
+    """Whether those steps follow the teacher's flow closely (midpoint rule), or are plain Euler's, which leave out a little of
+    the noise's contrast when there are few: of use where the teacher paints best that way."""
     guide: str | None = None
     """A weaker generator in the same latent space (folder, hub id or ``builtin:NAME``) that the teacher is guided away from,
-    in place of its own null condition (autoguidance, Karras et al. 2024)."""
+    in place of its own null condition (autoguidance, Karras et al. 2024). Needs guidance other than 1."""
+    guide_told: Literal["spots", "nothing"] = "spots"
+    """Told the spots, a guide makes for realism; told nothing, for control as well."""
     guidance: float | None = Field(None, ge=0)
     """Of the teacher; by default the one it is sampled with."""
     interval: tuple[float, float] | None = None

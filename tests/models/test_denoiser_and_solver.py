@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 
 from stainglass.config import Attention, Denoiser
 from stainglass.errors import StainglassError
@@ -19,10 +20,13 @@ def told(batch: int = 2, width: int = 32) -> Embedded:
     return Embedded(torch.randn(batch, 6, width, generator=g), mask, torch.randn(batch, width, generator=g))
 
 
-@pytest.fixture(params=["unet", "dit"])
+@pytest.fixture(
+    params=[("unet", "coarse"), ("unet", "tokens"), ("unet", "everywhere"), ("dit", "coarse")], ids="-".join
+)
 def denoiser(request: pytest.FixtureRequest) -> torch.nn.Module:
     torch.manual_seed(0)
-    settings = Denoiser(kind=request.param, widths=(32, 32), layers=1, heads_of=16)
+    kind, attention = request.param
+    settings = Denoiser(kind=kind, widths=(32, 32), layers=1, heads_of=16, attention=attention)
     network = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).eval()
     for parameter in network.parameters():
         if not parameter.any():
@@ -80,7 +84,7 @@ def test_a_saved_network_that_has_it_is_left_alone(attention: Attention, tmp_pat
     make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).save_pretrained(tmp_path)
     found = UNet2DConditionModel.from_pretrained(tmp_path)
     assert grow_attention(found, attention) is found
-    with pytest.raises(StainglassError, match="attends otherwise"):
+    with pytest.raises(StainglassError, match="attention of another kind"):
         grow_attention(found, "everywhere" if attention == "tokens" else "tokens")
 
 
@@ -97,6 +101,7 @@ def test_attention_written_out_says_the_same(denoiser: torch.nn.Module) -> None:
     with torch.no_grad():
         fused = predict_velocity(denoiser, x, t, told(), RECTIFIED)
         ready_to_train(denoiser)
+        assert {type(one) for one in denoiser.attn_processors.values()} == {AttnProcessor}
         written_out = predict_velocity(denoiser, x, t, told(), RECTIFIED)
     torch.testing.assert_close(written_out, fused, atol=1e-5, rtol=1e-4)
 

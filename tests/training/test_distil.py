@@ -9,17 +9,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from small_recipe import small_recipe
+from stainglass.cli.distil import distil as distil_command
+from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError, StopRequested
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS
+from stainglass.recipe_files import write_recipe
 from stainglass.synthesis.noise import window_noise
 from stainglass.training import distil
 from stainglass.training.denoise import LatentSpace
-from stainglass.training.distil import Distil, few_step_sampling
+from stainglass.training.distil import Distil, few_step_sampling, load_guide
 from stainglass.training.stages import distilled_generator
+
+SMALL = {"windows": 9, "noise_seeds": [0], "derange_um": 100.0, "bootstrap": 50, "recovery_genes": 10}
 
 
 def plan(**changes: object) -> Recipe:
@@ -37,8 +42,10 @@ def plan(**changes: object) -> Recipe:
 
 
 def distilled(cohort: Cohort, run_folder: Path, recipe: Recipe, out: Path) -> TissuePipeline:
-    teacher = TissuePipeline.from_pretrained(run_folder / "generator")
-    return distilled_generator(cohort, cohort.split(), recipe, teacher, out)
+    teacher, split = TissuePipeline.from_pretrained(run_folder / "generator"), cohort.split()
+    assert teacher.facts is not None
+    guide = load_guide(cohort, split, recipe.distil, teacher.facts)
+    return distilled_generator(cohort, split, recipe, teacher, out, guide)
 
 
 def space_of(pipeline: TissuePipeline) -> LatentSpace:
@@ -152,6 +159,9 @@ def test_a_guide_is_told_the_same_spots_by_its_own_ear(
     assert network is guide.denoiser
     torch.testing.assert_close(heard.tokens, guide.condnet(told).tokens)
     assert not torch.allclose(heard.tokens, pipeline.condnet(told).tokens)
+    untold = plan(guidance=2.0, guide_told="nothing").distil
+    heard_nothing = Distil(pipeline, space_of(pipeline), untold, guide=guide)._away(batch)[1]
+    torch.testing.assert_close(heard_nothing.tokens, guide.condnet(told.null()).tokens)
     teacher = objective._teacher[0]
     monkeypatch.setattr(
         distil, "predict_velocity", lambda net, x, t, told, flow: (3.0 if net is teacher else 1.0) * x
@@ -178,7 +188,14 @@ def test_what_a_guide_has_seen_is_told_and_another_one_is_not_gone_on_with(
     assert few.facts is not None
     assert "X1" in few.facts.trained_on
     assert "X" in few.facts.patients
-    assert few.facts.training["guidance learnt along"].startswith(f"2, away from {guide} (")
+    assert few.facts.training["guided away from"].startswith(f"{guide} (")
+    assert few.facts.training["guided away from"].endswith("), told spots")
+    assert few.facts.training["guidance learnt along"].startswith("2 at noise levels")
+    # More sections than its own are in its facts, and it is still of these: it can be taught from once more.
+    distilled_generator(cohort, cohort.split(), plan(), few, tmp_path / "fewer")
+    card = judge_run(out, cohort, small_recipe(evaluation=SMALL))
+    assert f"distilled away from {guide}" in card.trained_on
+    assert "X1" in card.trained_on
     shutil.rmtree(out / "generator")
     path = guide / "condnet" / "diffusion_pytorch_model.safetensors"
     save_file({name: value + 1 for name, value in load_file(path).items()}, path)
@@ -196,6 +213,22 @@ def test_a_guide_of_another_world_is_refused(
     guide = guide_of(run_folder, tmp_path / "guide", **facts)
     with pytest.raises(StainglassError, match=told):
         distilled(cohort, run_folder, plan(guide=str(guide)), tmp_path / "few")
+
+
+def test_a_guide_needs_guidance(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
+    recipe = plan(guide=str(run_folder / "generator"), guidance=1.0)
+    with pytest.raises(StainglassError, match="not guided at all"):
+        distilled(cohort, run_folder, recipe, tmp_path)
+
+
+def test_a_refused_guide_leaves_nothing_behind(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
+    guide = guide_of(run_folder, tmp_path / "guide", reach_um=90.0)
+    run = guide_of(run_folder, tmp_path / "run" / "generator").parent
+    write_recipe(small_recipe(), run / "recipe.yaml")
+    told = (f"distil.guide={guide}", "distil.guidance=2")
+    with pytest.raises(StainglassError, match="another reach_um"):
+        distil_command(run, out=tmp_path / "few", cohort=cohort.path, sets=told)
+    assert not (tmp_path / "few").exists()
 
 
 def test_a_guide_that_has_seen_what_is_held_out_is_refused(

@@ -16,7 +16,7 @@ from stainglass.cli.judge import _length
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import DenoiserLoop, Loop, Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.denoiser import hear, make_sd_unet, predict_velocity
+from stainglass.models.denoiser import hear, make_sd_unet, make_unet, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.pipeline import TissuePipeline
@@ -188,6 +188,21 @@ def test_gradient_checkpointing_changes_no_gradient(train: str) -> None:
     assert (len(with_it) == 1) is (train == "condnet")
     for name, value in with_it.items():
         torch.testing.assert_close(value, without[name])
+
+
+def test_cross_attention_is_all_that_reads_tokens_also_where_a_block_hears_nothing_else() -> None:
+    unet = make_unet((32, 32), 1, 16, 4, 8, 32, "tokens")
+    choose_trained(unet, DenoiserLoop(train="cross-attention"))
+    trained = {name for name, p in unet.named_parameters() if p.requires_grad}
+    where = {name.rsplit(".transformer_blocks.0.", 1)[0] for name in trained}
+    assert {name.split(".")[1] for name in where if name.startswith("up_blocks")} == {"0", "1"}
+    finest = ("down_blocks.0", "up_blocks.1")
+    for block in where:
+        parts = {name.rsplit(".transformer_blocks.0.", 1)[1] for name in trained if name.startswith(block)}
+        read = {f"attn2.{one}.weight" for one in ("to_k", "to_v")}
+        assert parts == (
+            read | {n.replace("attn2", "attn1") for n in read} if block.startswith(finest) else read
+        )
 
 
 def test_merging_a_lora_leaves_a_plain_network_with_the_same_answer(tmp_path: Path) -> None:

@@ -154,9 +154,21 @@ def test_a_start_is_given_the_attention_a_recipe_asks_for(
     train_generator(cohort, cohort.split(), grown, tmp_path)
 
 
+def test_new_layers_are_refused_where_they_would_stay_silent(
+    run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    tuned = small_recipe(
+        start=str(run_folder / "generator"),
+        train_denoiser={**LOOP, "train": "condnet"},
+        denoiser={"attention": "tokens"},
+    )
+    with pytest.raises(StainglassError, match="leaves silent"):
+        train_generator(cohort, cohort.split(), tuned, tmp_path)
+
+
 def test_a_card_tells_what_was_gone_on_from(gone_on: Path, run_folder: Path, cohort: Cohort) -> None:
     card = judge_run(gone_on, cohort, recipe(run_folder / "generator", evaluation=SMALL))
-    assert "gone on from small (4 steps" in card.trained_on
+    assert "gone on from small (4 steps before)" in card.trained_on
 
 
 @pytest.mark.parametrize(

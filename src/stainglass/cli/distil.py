@@ -32,7 +32,7 @@ def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     from stainglass.errors import StainglassError
     from stainglass.models.pipeline import FACTS_FILE, TissuePipeline
     from stainglass.recipe_files import load_recipe, write_recipe
-    from stainglass.training.distil import few_step_sampling, refuse_foreign
+    from stainglass.training.distil import few_step_sampling, load_guide, refuse_foreign
     from stainglass.training.stages import distilled_generator
 
     if not (run / "recipe.yaml").is_file():
@@ -46,10 +46,12 @@ def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     opened = Cohort.open(cohort or run / "cohort")
     refuse_another_run(plan, str(run), out)
     if not (out / "generator" / FACTS_FILE).is_file():
-        teacher = TissuePipeline.from_pretrained(run / "generator")
+        teacher, split = TissuePipeline.from_pretrained(run / "generator"), opened.split(plan.split.name)
+        assert teacher.facts is not None
         refuse_foreign(teacher)
+        guide = load_guide(opened, split, plan.distil, teacher.facts)
         write_recipe(plan, out / "recipe.yaml")
         write_provenance(out, plan, data=str(run))
-        distilled_generator(opened, opened.split(plan.split.name), plan, teacher, out)
+        distilled_generator(opened, split, plan, teacher, out, guide)
     say_next(f"stainglass evaluate {out} --cohort {opened.path}")
     print_result(out / "generator")

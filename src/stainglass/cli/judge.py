@@ -17,7 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.pipeline import GONE_ON, Facts, SamplerSettings
+from stainglass.models.pipeline import GONE_ON, GUIDED_BY, Facts, SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
 
@@ -150,14 +150,14 @@ def read_patches(
 
 
 def _before(facts: Facts) -> str:
-    """What the generator went on from, where it did."""
-    name = facts.training.get(GONE_ON)
-    if name is None:
+    """What the generator went on from or was guided away from, where it was."""
+    name, guide = facts.training.get(GONE_ON), facts.training.get(GUIDED_BY)
+    if name is None and guide is None:
         return ""
-    steps = facts.training.get("before, denoiser steps", "?")
-    return (
-        f"; gone on from {name} ({steps} steps; all sections ever trained on: {', '.join(facts.trained_on)})"
-    )
+    before = [v for key, v in facts.training.items() if key.endswith("before, denoiser steps")]
+    told = [] if name is None else [f"gone on from {name} ({sum(before)} steps before)"]
+    told += [] if guide is None else [f"distilled away from {guide}"]
+    return f"; {'; '.join(told)}; all sections ever trained on: {', '.join(facts.trained_on)}"
 
 
 def _length(loop: DenoiserLoop) -> str:

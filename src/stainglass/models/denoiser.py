@@ -125,7 +125,7 @@ def grow_attention(unet: Any, attention: Attention) -> UNet2DConditionModel:
     """
     if is_stable_diffusion(unet) or not isinstance(unet, UNet2DConditionModel):
         raise StainglassError(
-            "denoiser.attention", "only our own UNet has a finest level to grow attention at", "Leave it out"
+            "denoiser.attention", "only our own UNet is given attention later", "Leave denoiser.attention out"
         )
     asked = _attends(attention, len(unet.config.block_out_channels))
     if all(_as_json(unet.config[key]) == _as_json(value) for key, value in asked.items()):
@@ -133,8 +133,8 @@ def grow_attention(unet: Any, attention: Attention) -> UNet2DConditionModel:
     if unet.config.down_block_types[0] == "CrossAttnDownBlock2D":
         raise StainglassError(
             "denoiser.attention",
-            f"the start attends otherwise than {attention} at the finest level",
-            "Leave it out",
+            f"{attention} is asked for, and the start has attention of another kind at its finest level",
+            "Leave denoiser.attention out: the start keeps what it has",
         )
     grown: UNet2DConditionModel = UNet2DConditionModel.from_config({**unet.config, **asked})
     for transformer in (*grown.down_blocks[0].attentions, *grown.up_blocks[-1].attentions):
@@ -181,7 +181,7 @@ def make_unet(
     condition_width: int,
     attention: Attention = "coarse",
 ) -> UNet2DConditionModel:
-    """diffusers' UNet, attention everywhere but at the finest level, where it costs most, or there too."""
+    """diffusers' UNet; at the finest level, where attention costs most, there is none, or it hears tokens alone, or is whole."""
     return UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=latent_channels,
@@ -288,7 +288,8 @@ def _forward(
     return denoiser(
         x,
         timestep,
-        encoder_hidden_states=told.tokens,
+        # diffusers passes no mask where a block hears tokens in place of itself (attention: tokens): empty slots say nothing.
+        encoder_hidden_states=told.tokens * mask[..., None],
         encoder_attention_mask=mask,
         class_labels=told.pooled,
     ).sample

@@ -36,6 +36,7 @@ HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
 TOOK_PART = "networks that took part"
 EXPRESSION_OF = "expression without pictures of"
 GONE_ON = "gone on from"
+GUIDED_BY = "guided away from"
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class Facts:
             self,
             trained_on=tuple(dict.fromkeys((*self.trained_on, *other.trained_on))),
             patients=tuple(sorted({*self.patients, *other.patients})),
-            data=" ".join(dict.fromkeys(text for text in (self.data, other.data) if text)),
-            stains=(*other.stains, *self.stains),
+            data=self.data if other.data in self.data else f"{self.data} {other.data}".strip(),
+            stains=(*(stain for stain in other.stains if stain not in self.stains), *self.stains),
             training={**self.training, **{key: names for key, names in kept.items() if names}},
         )
 

@@ -92,7 +92,7 @@ def make_network(recipe: Recipe, channels: int) -> Network:
 def ready_to_train(denoiser: Any) -> None:
     """On a CPU: channels last, and attention written out, as PyTorch's fused one has a slow gradient there.
 
-    A step of our UNet takes five sixths of the time so (``python -m benchmarks.attention``).
+    How much faster a step is so: ``python -m benchmarks.attention``.
     """
     if torch.cuda.is_available():
         return

@@ -1,7 +1,7 @@
 """Third objective: a generator that needs few steps, from one that needs many.
 
-A solver follows the teacher's flow from one noise level to the next by smaller steps, each of which asks two networks when
-it is guided. The student learns the mean velocity of such a stretch, so that one step of its own goes as far
+A solver follows the teacher's flow from one noise level to the next by smaller steps, each of which is two forwards when it is
+guided. The student learns the mean velocity of such a stretch, so that one step of its own goes as far
 (progressive distillation, Salimans & Ho 2022, in one round; guidance is learnt along, Meng et al. 2023). What the teacher is
 guided away from is its own null condition, or what a weaker generator paints (autoguidance, Karras et al. 2024).
 """
@@ -94,7 +94,8 @@ class Distil(Denoise):
         if not self._guide:
             return self._teacher[0], self.condnet(conditions.null())
         guide = self._guide[0].to(batch["z"].device)
-        return guide.denoiser, guide.condnet(conditions)
+        told = conditions if self._loop.guide_told == "spots" else conditions.null()
+        return guide.denoiser, guide.condnet(told)
 
     @torch.no_grad()
     def _mean_velocity(
@@ -207,6 +208,12 @@ def load_guide(cohort: Cohort, split: Split, loop: DistilLoop, teacher: Facts) -
         return None
     guide = TissuePipeline.from_pretrained(loop.guide)
     assert guide.facts is not None
+    if taught_sampling(teacher, loop).guidance == 1.0:
+        raise StainglassError(
+            "distil.guide",
+            "the teacher is not guided at all (guidance 1)",
+            "Set distil.guidance, for instance to 2",
+        )
     require_guide(loop.guide, guide, teacher)
     refuse_seen(cohort, split, loop.guide, guide.facts)
     return guide
@@ -216,7 +223,7 @@ def require_guide(name: str | Path, guide: TissuePipeline, guided: Facts) -> Non
     """Refuse a guide that hears or paints otherwise than the generator it should guide."""
     facts = guide.facts
     assert facts is not None
-    refuse_foreign(guide)
+    refuse_foreign(guide, name)
     for fact in ("latent_mean", "latent_std", "gene_ids", "reach_um", "max_spots", "told"):
         if getattr(facts, fact) != getattr(guided, fact):
             raise StainglassError(
@@ -225,11 +232,13 @@ def require_guide(name: str | Path, guide: TissuePipeline, guided: Facts) -> Non
             )  # fmt: skip
 
 
-def refuse_foreign(pipeline: TissuePipeline) -> None:
+def refuse_foreign(pipeline: TissuePipeline, name: str | Path = "distil") -> None:
     """Only our own flow runs from pure noise, at every recipe, over even levels."""
     if is_stable_diffusion(pipeline.denoiser):
         raise StainglassError(
-            "distil", "Stable Diffusion's family has a schedule of its own", "Distil a unet or a dit"
+            name,
+            "Stable Diffusion's family has a schedule of its own",
+            "Distil a unet or a dit, guided by such",
         )
 
 

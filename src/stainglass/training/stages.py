@@ -27,6 +27,7 @@ from stainglass.models.pipeline import (
     EXPRESSION_OF,
     FACTS_FILE,
     GONE_ON,
+    GUIDED_BY,
     TOOK_PART,
     Facts,
     SamplerSettings,
@@ -38,7 +39,7 @@ from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_sections, train_denoiser
-from stainglass.training.distil import load_guide, taught_sampling, train_few_steps
+from stainglass.training.distil import taught_sampling, train_few_steps
 from stainglass.training.encode import encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
 from stainglass.training.loop import train
@@ -215,9 +216,9 @@ def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
 
 
 def _trained_on(facts: Facts, split: Split) -> bool:
-    """Whether these are its training sections; of one that was gone on from, the last it was trained on."""
-    seen = facts.trained_on[: len(split.train)] if GONE_ON in facts.training else facts.trained_on
-    return seen == split.train
+    """Whether these are its training sections; where it has learnt from other generators, the last it was trained on."""
+    own_alone = not {GONE_ON, GUIDED_BY} & facts.training.keys()
+    return (facts.trained_on if own_alone else facts.trained_on[: len(split.train)]) == split.train
 
 
 def distilled_generator(
@@ -226,6 +227,7 @@ def distilled_generator(
     recipe: Recipe,
     teacher: TissuePipeline,
     run: Path,
+    guide: TissuePipeline | None = None,
     on_preview: OnPreview = None,
 ) -> TissuePipeline:
     """A few-step generator in ``run/generator``, from a finished one of the same sections.
@@ -236,6 +238,8 @@ def distilled_generator(
         The teacher's, with the sampling of the new one.
     teacher
         Changed by training.
+    guide
+        What `stainglass.training.distil.load_guide` found.
     """
     facts = teacher.facts
     assert facts is not None
@@ -246,7 +250,6 @@ def distilled_generator(
             "Give the cohort it was trained on",
         )
     loop, timing = recipe.distil, run / "timing.json"
-    guide = load_guide(cohort, split, loop, facts)
     named = (
         None
         if guide is None
@@ -261,10 +264,12 @@ def distilled_generator(
     few = {
         "distilled to": f"{loop.levels} steps in {loop.steps} of training",
         "distil seconds": round(read_json(timing, "timing")["distil"]),
-        "guidance learnt along": f"{taught.guidance:g}" + ("" if named is None else f", away from {named}"),
+        "followed": loop.follow,
+        "guidance learnt along": f"{taught.guidance:g} at noise levels {taught.interval[0]:g} to {taught.interval[1]:g}",
     }
     if guide is not None and guide.facts is not None:
         facts = facts.having_seen(guide.facts)
+        few[GUIDED_BY] = f"{named}, told {loop.guide_told}"
     teacher.facts = replace(
         facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
     )
@@ -343,7 +348,7 @@ def _same_checkpoint(path: Path, name: str) -> str:
         if began != name:
             raise StainglassError(
                 path.parent, f"began with {began}, and {name} was found now",
-                "Restore the former (a hub id's revision can be pinned), or choose another --out",
+                "Restore the former (denoiser.revision pins a hub id), or choose another --out",
             )  # fmt: skip
     write_json(path, {"source": name})
     return name

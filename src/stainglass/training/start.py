@@ -75,11 +75,23 @@ def load_start(recipe: Recipe, cohort: Cohort, split: Split) -> Start | None:
     for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
         nn.Module.to(part, torch.float32)
     if recipe.denoiser.attention != "coarse":
+        _refuse_silence(recipe)
         torch.manual_seed(recipe.train_denoiser.seed)
         pipeline.register_modules(denoiser=grow_attention(pipeline.denoiser, recipe.denoiser.attention))
     for part in (pipeline.condnet, pipeline.denoiser):
         part.requires_grad_(True)
     return start
+
+
+def _refuse_silence(recipe: Recipe) -> None:
+    """New layers begin silent, and learn to speak only where the whole denoiser is trained."""
+    stages = {stage.train for stage in recipe.train_denoiser.in_stages()}
+    if "all" not in stages:
+        raise StainglassError(
+            f"recipe {recipe.name}",
+            f"denoiser.attention gives the start new layers, which training {', '.join(sorted(stages))} leaves silent",
+            "Set train_denoiser.train=all, or leave denoiser.attention out",
+        )
 
 
 def _refuse_other_windows(recipe: Recipe, facts: Facts) -> None:

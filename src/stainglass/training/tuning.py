@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionPipeline
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -29,6 +30,10 @@ def choose_trained(denoiser: Any, loop: DenoiserLoop) -> None:
     if loop.train == "cross-attention":
         for name, parameter in denoiser.named_parameters():
             parameter.requires_grad_(any(part in name for part in FROM_TOKENS))
+        for block in denoiser.modules():
+            if isinstance(block, BasicTransformerBlock) and block.only_cross_attention:
+                block.attn1.to_k.requires_grad_(True)
+                block.attn1.to_v.requires_grad_(True)
     if loop.train == "lora":
         denoiser.add_adapter(
             LoraConfig(
