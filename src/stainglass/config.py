@@ -148,7 +148,8 @@ class Denoiser(_Strict):
     """Channels an attention head."""
     attention: Attention = "coarse"
     """Of ``unet``. All coarser levels hear tokens and attend to themselves; the finest, where that costs most, does neither
-    (``coarse``), hears tokens alone (``tokens``), or does both (``everywhere``). A start is given what it lacks, silent at first."""
+    (``coarse``), hears tokens alone (``tokens``), or does both (``everywhere``). A start is given what it lacks, silent at
+    first."""
     source: str | None = None
     """Of ``stable-diffusion``: folder or hub id of a diffusers checkpoint of Stable Diffusion 1.x or 2.x. Its UNet is
     fine-tuned, its VAE is the autoencoder (unless ``autoencoder.folder`` is set), its schedule is kept."""
