@@ -203,7 +203,7 @@ class AutoencoderLoop(Loop):
     denoiser's errors."""
     sharpen_steps: int = Field(0, ge=0)
     """Steps after these in which the decoder alone learns to paint as much fine detail as there is, at half
-    the learning rate; latents stay."""
+    the learning rate; latents stay. All that is trained of a start's autoencoder."""
     texture: float = Field(0.03, ge=0)
     """Weight of the amount of fine detail in those steps."""
 
@@ -385,8 +385,8 @@ class Recipe(_Strict):
     denoiser: Denoiser = Denoiser()
     start: str | None = None
     """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
-    gene axis. ``autoencoder`` and ``denoiser`` (but for its ``attention``) then say nothing, and of ``genes`` only how counts
-    are thinned and dropped."""
+    gene axis. ``autoencoder`` and ``denoiser`` (but for its ``attention``) then say nothing, of ``train_autoencoder`` only
+    ``sharpen_steps`` count, and of ``genes`` how counts are thinned and dropped."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()

@@ -166,6 +166,22 @@ def test_new_layers_are_refused_where_they_would_stay_silent(
         train_generator(cohort, cohort.split(), tuned, tmp_path)
 
 
+def test_a_starts_decoder_may_be_sharpened_and_its_latents_stay(
+    run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    loop = {"sharpen_steps": 2, "batch": 2, "crop_px": 64, "warmup": 1, "log_every": 1}
+    train_generator(
+        cohort, cohort.split(), recipe(run_folder / "generator", train_autoencoder=loop), tmp_path
+    )
+    before, after = weights(run_folder, "autoencoder"), weights(tmp_path, "autoencoder")
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"decoder"}
+    facts = TissuePipeline.from_pretrained(tmp_path / "generator").facts
+    assert facts is not None
+    assert (facts.training["autoencoder steps"], facts.training["sharpening steps"]) == ("given", 2)
+    assert facts.latent_mean == TissuePipeline.from_pretrained(run_folder / "generator").facts.latent_mean
+
+
 def test_a_card_tells_what_was_gone_on_from(gone_on: Path, run_folder: Path, cohort: Cohort) -> None:
     card = judge_run(gone_on, cohort, recipe(run_folder / "generator", evaluation=SMALL))
     assert "gone on from small (4 steps before)" in card.trained_on

@@ -50,15 +50,28 @@ OnPreview = Callable[[Path], None] | None
 
 
 def train_autoencoder(
-    cohort: Cohort, split: Split, recipe: Recipe, folder: Path, on_preview: OnPreview = None
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    folder: Path,
+    on_preview: OnPreview = None,
+    start: Start | None = None,
 ) -> Any:
-    """Train the run's own autoencoder, or load the one the recipe names.
+    """Train the run's own autoencoder, or load the one the recipe names; a start's is taken, its decoder sharpened when asked.
 
     Parameters
     ----------
     folder
         ``autoencoder/`` of the run; the result lies in ``model/``. A finished one is loaded.
+
+    Raises
+    ------
+    StainglassError
+        When a start's autoencoder is not ours and shall be sharpened.
     """
+    settings, loop = recipe.autoencoder, recipe.train_autoencoder
+    if start is not None and loop.sharpen_steps == 0:
+        return start.pipeline.autoencoder
     if recipe.autoencoder.folder is not None:
         return load_autoencoder(recipe.autoencoder.folder)
     if recipe.denoiser.source is not None:
@@ -66,25 +79,32 @@ def train_autoencoder(
     finished = folder / "model"
     if (finished / "config.json").is_file():
         return load_autoencoder(finished)
-    settings, loop = recipe.autoencoder, recipe.train_autoencoder
-    torch.manual_seed(loop.seed)
-    network = TissueAutoencoder(settings.latent_channels, settings.widths, settings.blocks)
-    if not torch.cuda.is_available():
-        network = network.to(memory_format=torch.channels_last)  # measured a third faster on CPUs
     shown = cohort.patches(split.train, recipe.windows.size_px)
     spread = [shown[i] for i in np.linspace(0, len(shown) - 1, PREVIEWS).astype(int)]
     samples = pixels_to_input(torch.from_numpy(cohort.pixels(spread)))
-    examples = PixelCrops(cohort, split.train, loop.crop_px, loop.seed)
-    objective = Reconstruct(network, samples, loop.latent_noise)
-    trained = train(objective, examples, loop, folder, "training the autoencoder", on_preview)
-    assert isinstance(trained, Reconstruct)
+    torch.manual_seed(loop.seed)
+    if start is None:
+        network = TissueAutoencoder(settings.latent_channels, settings.widths, settings.blocks)
+    else:
+        network = start.pipeline.autoencoder
+        if not isinstance(network, TissueAutoencoder):
+            raise StainglassError(
+                "train_autoencoder.sharpen_steps", f"{start.name} has an autoencoder that is not ours",
+                "Set train_autoencoder.sharpen_steps=0",
+            )  # fmt: skip
+    if not torch.cuda.is_available():
+        network = network.to(memory_format=torch.channels_last)  # measured a third faster on CPUs
+    if start is None:
+        examples = PixelCrops(cohort, split.train, loop.crop_px, loop.seed)
+        objective = Reconstruct(network, samples, loop.latent_noise)
+        train(objective, examples, loop, folder, "training the autoencoder", on_preview)
     if loop.sharpen_steps > 0:
         after = {"steps": loop.sharpen_steps, "seed": loop.seed + 1, "learning_rate": loop.learning_rate / 2}
         sharpen = loop.model_copy(update=after)
         crops = PixelCrops(cohort, split.train, loop.crop_px, sharpen.seed)
-        sharper = Sharpen(trained.autoencoder, samples, loop.latent_noise, loop.texture)
+        sharper = Sharpen(network, samples, loop.latent_noise, loop.texture)
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
-    trained.autoencoder.save_pretrained(finished, safe_serialization=True)
+    network.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
 
 
@@ -185,11 +205,7 @@ def train_generator(
     autoencoder = _timed(
         timing,
         "autoencoder",
-        lambda: (
-            train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview)
-            if start is None
-            else start.pipeline.autoencoder
-        ),
+        lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start),
     )
     space = _timed(timing, "encode", lambda: latent_space(cohort, split, recipe, autoencoder, start))
     trained = _timed(
@@ -315,7 +331,7 @@ def _facts(
         data=data,
         training={
             "autoencoder steps": "given" if given else own.steps,
-            **({} if given or not own.sharpen_steps else {"sharpening steps": own.sharpen_steps}),
+            **({"sharpening steps": own.sharpen_steps} if own.sharpen_steps and (start or not given) else {}),
             **({} if source is None else {"fine-tuned from": source}),
             "denoiser steps": loop.all_steps,
             **({} if not loop.stages else {"stages": ", ".join(stages)}),
