@@ -31,12 +31,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Paint, judge, tell."""
     parser = arguments(__doc__)
     parser.add_argument("--few", type=Path, help="a run that was distilled from it")
-    parser.add_argument("--only", nargs="+", help="these solvers, and no stock pipeline")
+    parser.add_argument("--only", nargs="+", help="these solvers, of which 'stock' is the stock pipeline")
     bench, options = Bench.of(parser, argv)
     own = bench.sampler
     ways = [(s, n) for s, n in SWEEP if options.only is None or s in options.only]
     rows = [bench.row(replace(own, solver=s, steps=n)) for s, n in ways]
-    if options.only is None:
+    if options.only is None or "stock" in options.only:
         rows.append({**bench.row(STOCK), "solver": "stock (euler)"})
     if options.few is not None:
         few = TissuePipeline.from_pretrained(options.few / "generator")
