@@ -1,20 +1,21 @@
 """Sampling: what the pipeline adds to the bare network.
 
     python -m benchmarks.sampling [--generator RUN/generator] [--out sampling.json]
-    python -m benchmarks.sampling --generator builtin:breast --batch 64 --steps 8 --device cuda --bf16 --compile
+    python -m benchmarks.sampling --generator builtin:breast --batch 64 --device cuda --bf16 --compile
 
-The second tells the patches a second of a GPU, at 14 evaluations. The wall time of `TissuePipeline.sample_latents`,
+The second tells the patches a second of a GPU, at four evaluations. The wall time of `TissuePipeline.sample_latents`,
 guidance acting over its interval, is told against the number of denoiser forwards it makes (counted by a hook, guidance
 included) times the time of one bare forward at the same batch. GeneCondNet, solver and guidance arithmetic are the
-difference. Encoding and decoding of the same windows are timed apart. By default the demo's solver, steps and guidance.
-Without ``--generator`` the demo's networks are made with fresh weights: the time of a forward does not depend on what was
-learnt.
+difference. Encoding and decoding of the same windows are timed apart. Solver, steps and guidance are the generator's
+own. Without ``--generator`` the demo's networks are made with fresh weights, and its settings taken: the time of a
+forward does not depend on what was learnt.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--steps", type=int, help="by default the generator's own")
+    parser.add_argument("--guidance", type=float, help="by default the generator's own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="multiply in bf16")
     parser.add_argument("--compile", action="store_true", help="compile denoiser and decoder")
@@ -48,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     plan = load_recipe("demo")
     pipeline = fresh(plan) if options.generator is None else TissuePipeline.from_pretrained(options.generator)
     pipeline.to(options.device)
-    told = plan.sampling
-    settings = SamplerSettings(
-        told.solver, options.steps or told.steps, options.guidance or told.guidance, told.interval
-    )
+    assert pipeline.facts is not None
+    own = SamplerSettings.of(plan.sampling) if options.generator is None else pipeline.facts.sampler
+    asked = {"steps": options.steps, "guidance": options.guidance}
+    settings = replace(own, **{key: value for key, value in asked.items() if value is not None})
     with torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=options.bf16):
         found = measure(pipeline, settings, options.batch, options.rounds, options.compile)
     how = {"device": _device_name(options.device), "bf16": options.bf16, "compiled": options.compile}
