@@ -28,7 +28,7 @@ from stainglass.training.distil import require_guide
 
 SCALES = (1.0, 1.5, 2.0, 3.0)
 INTERVALS = ((0.0, 1.0), (0.2, 0.9), (0.4, 0.9))
-AUTO = (2.0, 3.0, 4.0)
+AUTO = (1.5, 2.0, 3.0, 4.0)
 
 
 class AutoGuided(TissuePipeline):

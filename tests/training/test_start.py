@@ -150,8 +150,18 @@ def test_a_start_is_given_the_attention_a_recipe_asks_for(
     assert new
     assert all(0 < float(weight.abs().max()) < 1e-3 for weight in new)  # silent at first, no longer
     # Taken up again, it is the same start that is found, for all the attention it was given.
+    shutil.copytree(tmp_path / "generator", tmp_path / "has-it")
     shutil.rmtree(tmp_path / "generator")
     train_generator(cohort, cohort.split(), grown, tmp_path)
+    # One that has it already is given nothing, so any part of it may be trained.
+    has_it = small_recipe(
+        start=str(tmp_path / "has-it"),
+        train_denoiser={**LOOP, "train": "condnet"},
+        denoiser={"attention": "tokens"},
+    )
+    train_generator(cohort, cohort.split(), has_it, tmp_path / "tuned")
+    tuned = weights(tmp_path / "tuned", "denoiser")
+    assert all(torch.equal(after[name], tuned[name]) for name in after)
 
 
 def test_new_layers_are_refused_where_they_would_stay_silent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Mapping
@@ -26,6 +27,16 @@ class Resumed:
 
     step: int
     state: dict[str, Any]
+
+
+def hash_of_weights(*networks: nn.Module) -> str:
+    """Ten hex digits of the SHA-256 of names and values: what is trained on the result of other weights is told apart by it."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for name, value in sorted(network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:10]
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from stainglass.cohort.windows import Window
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
 from stainglass.models.turns import turn_plane
 from stainglass.progress import Advance, progress_bar
+from stainglass.training.checkpoint import hash_of_weights
 from stainglass.units import LATENT_STEP_PX
 
 TILE_PX = 1024
@@ -31,11 +31,7 @@ Stable Diffusion 3's tiny one, 20 latents are enough."""
 
 def raster_name(autoencoder: Any, turn: int = 0, stain: str = "") -> str:
     """``<class>-<hash of the weights>-<turn>[-<stain>]``: another autoencoder or stain gives another raster beside it."""
-    digest = hashlib.sha256()
-    for name, value in sorted(autoencoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    name = f"{type(autoencoder).__name__.lower()}-{digest.hexdigest()[:10]}-{turn}"
+    name = f"{type(autoencoder).__name__.lower()}-{hash_of_weights(autoencoder)}-{turn}"
     return f"{name}-{stain}" if stain else name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.models.denoiser import grow_attention
 from stainglass.models.pipeline import GONE_ON, Facts, TissuePipeline
+from stainglass.training.checkpoint import hash_of_weights
 
 SAME_MPP = 0.05
 
@@ -49,12 +49,7 @@ class Start:
 
 def fingerprint(name: str, pipeline: TissuePipeline) -> str:
     """A generator's name and a hash of its weights."""
-    digest = hashlib.sha256()
-    for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
-        for key, value in sorted(part.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return f"{name} ({digest.hexdigest()[:10]})"
+    return f"{name} ({hash_of_weights(pipeline.autoencoder, pipeline.condnet, pipeline.denoiser)})"
 
 
 def load_start(recipe: Recipe, cohort: Cohort, split: Split) -> Start | None:
@@ -75,9 +70,11 @@ def load_start(recipe: Recipe, cohort: Cohort, split: Split) -> Start | None:
     for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
         nn.Module.to(part, torch.float32)
     if recipe.denoiser.attention != "coarse":
-        _refuse_silence(recipe)
         torch.manual_seed(recipe.train_denoiser.seed)
-        pipeline.register_modules(denoiser=grow_attention(pipeline.denoiser, recipe.denoiser.attention))
+        grown = grow_attention(pipeline.denoiser, recipe.denoiser.attention)
+        if grown is not pipeline.denoiser:
+            _refuse_silence(recipe)
+            pipeline.register_modules(denoiser=grown)
     for part in (pipeline.condnet, pipeline.denoiser):
         part.requires_grad_(True)
     return start
