@@ -111,6 +111,9 @@ class GeneEncoder(_Strict):
     """In training each spot keeps a share of its counts drawn from 1 − thinning … 1 (binomial)."""
     gene_dropout: float = Field(0.1, ge=0, lt=1)
     spot_dropout: float = Field(0.1, ge=0, lt=1)
+    section_shift: float = Field(0.0, ge=0, le=1)
+    """Share of training windows whose expression is moved from their section's mean towards another training section's: what
+    sets sections apart (handling, chemistry) then tells nothing of stain and thickness, which go with it in few sections."""
     pretrain_steps: int = Field(0, ge=0)
     """Steps in which the gene encoder learns to complete thinned profiles, before the denoiser: of the training spots and of
     all counts without pictures whose patient is not held out."""
@@ -204,8 +207,10 @@ class AutoencoderLoop(Loop):
     sharpen_steps: int = Field(0, ge=0)
     """Steps after these in which the decoder alone learns to paint as much fine detail as there is, at half
     the learning rate; latents stay. All that is trained of a start's autoencoder."""
-    texture: float = Field(0.03, ge=0)
+    texture: float = Field(0.1, ge=0)
     """Weight of the amount of fine detail in those steps."""
+    similarity: float = Field(0.3, ge=0)
+    """Weight of 1 − structural similarity in those steps."""
 
 
 class AlignLoop(Loop):
@@ -386,7 +391,7 @@ class Recipe(_Strict):
     start: str | None = None
     """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
     gene axis. ``autoencoder`` and ``denoiser`` (but for its ``attention``) then say nothing, of ``train_autoencoder`` only
-    ``sharpen_steps`` count, and of ``genes`` how counts are thinned and dropped."""
+    what sharpens the decoder counts, and of ``genes`` how counts are thinned, dropped and moved."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()

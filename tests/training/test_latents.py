@@ -120,6 +120,31 @@ def test_examples_are_functions_of_their_position(cohort: Cohort, autoencoder: T
     assert 0.5 < z.std() < 1.6
 
 
+def test_expression_is_moved_to_sections_whose_expression_is_told(
+    cohort: Cohort, autoencoder: TissueAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = cohort.split().train
+    name, axis = raster_name(autoencoder), variable_genes(cohort, train, 40)
+    space = LatentSpace(
+        autoencoder, (name,), *latent_statistics(cohort, train, name, 64, autoencoder.frequencies)
+    )
+
+    def examples(share: float, **loop: object) -> list[dict[str, np.ndarray]]:
+        genes = GeneEncoder(genes=40, section_shift=share, thinning=0.0, gene_dropout=0.0)
+        crops = LatentCrops(cohort, train, axis, space, genes, DenoiserLoop(**loop),  # type: ignore[arg-type]
+                            size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED)  # fmt: skip
+        return [crops.example(k) for k in range(20)]
+
+    plain, moved = examples(0.0), examples(1.0)
+    assert all((m["counts"] != p["counts"]).any() for p, m in zip(plain, moved) if p["counts"].any())
+    for p, m in zip(plain, moved):
+        np.testing.assert_array_equal(p["z"], m["z"])
+    # With one section told there is no other to move to, and the untold one's counts are not looked at.
+    alone = {"unpaired": train[1:], "unpaired_share": 0.0}
+    for p, m in zip(examples(0.0, **alone), examples(1.0, **alone)):
+        np.testing.assert_array_equal(p["counts"], m["counts"])
+
+
 def test_a_stain_variant_is_the_encoding_of_the_restained_section(
     cohort: Cohort, autoencoder: TissueAutoencoder
 ) -> None:

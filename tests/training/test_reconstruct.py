@@ -21,8 +21,8 @@ LOOP = {
 }
 
 
-def sharpen_of_nothing(weight: float = 0.03) -> Sharpen:
-    return Sharpen(TissueAutoencoder(3, (16, 32), (1, 1)), weight=weight)
+def sharpen_of_nothing() -> Sharpen:
+    return Sharpen(TissueAutoencoder(3, (16, 32), (1, 1)))
 
 
 def test_detail_tells_how_much_there_is_and_not_where() -> None:
@@ -34,6 +34,24 @@ def test_detail_tells_how_much_there_is_and_not_where() -> None:
     blurrier = (detail(noise) - detail(blurred)).abs().mean()
     assert 0 < 3 * same < blurrier
     assert (detail(noise * 2) - detail(noise)).mean().item() == pytest.approx(np.log(4), abs=0.02)
+
+
+@pytest.mark.parametrize("wavelength_px", [2.5, 3.0, 3.5, 4.0, 5.0])
+@pytest.mark.parametrize("across", [True, False])
+def test_no_wave_that_is_fine_goes_unseen(wavelength_px: float, across: bool) -> None:
+    detail = sharpen_of_nothing().detail
+    at = torch.arange(64) * 2 * np.pi / wavelength_px
+    wave = 0.1 * torch.cos(at).expand(1, 3, 64, 64)
+    wave = wave if across else wave.transpose(2, 3)
+    more = (detail(wave) - detail(torch.zeros_like(wave))).amax((1, 2, 3))
+    assert more.min() > np.log(100)
+
+
+def test_what_latents_tell_is_not_asked_for() -> None:
+    detail = sharpen_of_nothing().detail
+    at = torch.arange(64) * 2 * np.pi / 32
+    coarse = 0.1 * torch.cos(at).expand(1, 3, 64, 64)
+    assert (detail(coarse) - detail(torch.zeros_like(coarse))).max() < np.log(10)
 
 
 def test_sharpening_leaves_the_latents_and_brings_detail_back(cohort: Cohort, tmp_path: Path) -> None:
@@ -60,9 +78,13 @@ def test_without_weight_it_is_the_plain_error_and_the_encoder_rests() -> None:
     decoded, wanted = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     autoencoder = TissueAutoencoder(3, (16, 32), (1, 1))
     plain, _ = Reconstruct(autoencoder).loss(decoded, wanted)
-    bare, weighed = (Sharpen(autoencoder, weight=w).loss(decoded, wanted) for w in (0.0, 0.5))
+    weights = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25)]
+    bare, fine, alike = (
+        Sharpen(autoencoder, texture=t, similarity=s).loss(decoded, wanted) for t, s in weights
+    )
     assert bare[0].item() == plain.item()
-    assert weighed[0].item() == pytest.approx(plain.item() + 0.5 * weighed[1]["detail"].item())
+    assert fine[0].item() == pytest.approx(plain.item() + 0.5 * fine[1]["detail"].item())
+    assert alike[0].item() == pytest.approx(plain.item() + 0.25 * alike[1]["unlike"].item())
     assert {name.split(".")[0] for name, p in autoencoder.named_parameters() if p.requires_grad} == {
         "decoder"
     }

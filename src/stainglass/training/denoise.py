@@ -23,7 +23,7 @@ from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
 from stainglass.models.solver import Velocity, integrate
 from stainglass.models.turns import Frequency, turn_latents, turn_offsets, turn_plane
-from stainglass.training.corrupt import corrupted
+from stainglass.training.corrupt import corrupted, section_mean, shifted
 from stainglass.training.crops import Places, hold_in_memory
 from stainglass.training.loop import Batch, Objective, rng_of
 from stainglass.training.represent import Represent
@@ -66,12 +66,14 @@ class _Spots:
     counts: Float32[np.ndarray, "spots g"]
     measured: Bool[np.ndarray, g]
     diameters_um: NDArray[np.float64]
+    mean: Float32[np.ndarray, g]
 
     @classmethod
     def of(cls, section: PreparedSection, axis: GeneAxis, genes: GeneEncoder) -> _Spots:
         counts, measured = section.counts_on(axis)
         diameters = section.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64)
-        return cls(as_bulk(counts) if genes.told == "bulk" else counts, measured, diameters)
+        told = as_bulk(counts) if genes.told == "bulk" else counts
+        return cls(told, measured, diameters, section_mean(counts))
 
 
 class LatentCrops:
@@ -138,7 +140,7 @@ class LatentCrops:
             "z": z,
             "noise": self._noise(z.shape, rng),
             "t": np.asarray(self._level(rng), dtype=np.float32),
-            "counts": corrupted(told.counts[0], self.genes, rng),
+            "counts": self._counts(told.counts[0], section.id, rng),
             "offsets_um_yx": turn_offsets(torch.from_numpy(told.offsets_um_yx[0]), turn).numpy(),
             "diameters_um": told.diameters_um[0],
             "present": self._present(told.present[0], rng) & (not no_genes),
@@ -146,6 +148,17 @@ class LatentCrops:
             **({} if image is None else {"images": image}),
             **({"pixels": _turned_pixels(section, window, turn)} if self.loop.representation > 0 else {}),
         }
+
+    def _counts(
+        self, counts: Float32[np.ndarray, "s g"], section: str, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Thinned, with genes dropped, and now and then moved towards another section."""
+        told = corrupted(counts, self.genes, rng)
+        others = [one.id for one in self.places.sections if one.id != section]
+        if not others or self.genes.section_shift == 0 or rng.random() >= self.genes.section_shift:
+            return told
+        other = others[int(rng.integers(len(others)))]
+        return shifted(told, self.spots[section].mean, self.spots[other].mean, rng)
 
     def _level(self, rng: np.random.Generator) -> float:
         return self.flow.draw(rng) if self.loop.times == "flow" else self.flow.top * rng.random()

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.models.autoencoder import TissueAutoencoder, cosine_basis, decode_latents, pixels_to_input
+from stainglass.models.similarity import structural_similarity
 from stainglass.models.turns import turn_latents, turn_plane
 from stainglass.training.crops import Places, hold_in_memory
 from stainglass.training.loop import Batch, Objective, rng_of
@@ -80,22 +81,26 @@ class Reconstruct(Objective):
         return np.concatenate([np.concatenate(list(row.cpu().numpy()), 1) for row in (real, decoded)], 0)
 
 
-SIDE_PX = 4
+SIDE_PX, STRIDE_PX = 8, 2
 AROUND_PX = 16
+FINE = 3
 FAINT = 1e-4
 
 
 class Sharpen(Reconstruct):
-    """The error of `Reconstruct`, and how far the amount of fine detail is off; the decoder alone is trained.
+    """The error of `Reconstruct`, how unlike the structure is, and how far fine detail is off; the decoder alone is trained.
 
-    What the latents do not tell is a guess, and the best guess in squared error is a blur. Each place shall hold as much of every
-    fine wave as the real one does, wherever its crests lie (as textures are told by the energy of filters: Portilla & Simoncelli
-    2000). The encoder is left alone, so latent rasters and denoisers stay as they are.
+    What the latents do not tell is a guess, and the best guess in squared error is a blur. Structural similarity rather has
+    what can be guessed at its full contrast (Zhao et al. 2017). And each place shall hold as much of every fine wave as the
+    real one does, wherever its crests lie (as textures are told by the energy of filters: Portilla & Simoncelli 2000). The
+    encoder is left alone, so latent rasters and denoisers stay as they are.
 
     Parameters
     ----------
-    weight
-        Of the detail.
+    texture
+        Weight of the detail.
+    similarity
+        Weight of 1 − structural similarity.
     """
 
     waves: Tensor
@@ -105,29 +110,41 @@ class Sharpen(Reconstruct):
         autoencoder: TissueAutoencoder,
         samples: Float[Tensor, "n 3 h w"] | None = None,
         latent_noise: float = 0.0,
-        weight: float = 0.03,
+        texture: float = 0.1,
+        similarity: float = 0.3,
     ) -> None:
         super().__init__(autoencoder, samples, latent_noise)
-        self.weight = weight
+        self.texture, self.similarity = texture, similarity
         autoencoder.requires_grad_(False)
         autoencoder.decoder.requires_grad_(True)
-        fine = [(0, row, column) for row in range(SIDE_PX) for column in range(SIDE_PX) if row + column > 0]
+        fine = [
+            (0, row, column)
+            for row in range(SIDE_PX)
+            for column in range(SIDE_PX)
+            if max(row, column) >= FINE
+        ]
         grey = cosine_basis(fine, SIDE_PX).sum(1, keepdim=True) / 3**0.5
         self.register_buffer("waves", grey, persistent=False)
 
     def loss(
         self, decoded: Float[Tensor, "b 3 h w"], wanted: Float[Tensor, "b 3 h w"]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The error, and the detail that is too little or too much."""
+        """The error, what is unlike, and the detail that is too little or too much."""
         error, told = super().loss(decoded, wanted)
         with torch.autocast(decoded.device.type, enabled=False):  # squares of faint waves need more than bf16
-            gap = (self.detail(decoded.float()) - self.detail(wanted.float())).abs().mean()
-        return error + self.weight * gap, {**told, "detail": gap.detach()}
+            decoded, wanted = decoded.float(), wanted.float()
+            unlike = 1 - structural_similarity((decoded + 1) / 2, (wanted + 1) / 2).mean()
+            gap = (self.detail(decoded) - self.detail(wanted)).abs().mean()
+        told |= {"unlike": unlike.detach(), "detail": gap.detach()}
+        return error + self.similarity * unlike + self.texture * gap, told
 
     def detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:
         """Logarithm of each wave's energy around places 8 px apart, in red, green and blue.
 
+        The waves are cosines of 8 × 8 px (up to 1/16 of a cycle a pixel apart, so that none of the spectrum falls between them)
+        but for the coarsest, which latents tell.
         In opponent colours the faint ones, mostly noise, would have as much say as brightness.
         """
-        energy = F.conv2d(pixels.flatten(0, 1)[:, None], self.waves).pow(2)
-        return torch.log(F.avg_pool2d(energy, AROUND_PX, AROUND_PX // 2) + FAINT)
+        energy = F.conv2d(pixels.flatten(0, 1)[:, None], self.waves, stride=STRIDE_PX).pow(2)
+        around = AROUND_PX // STRIDE_PX
+        return torch.log(F.avg_pool2d(energy, around, around // 2) + FAINT)

@@ -102,7 +102,7 @@ def train_autoencoder(
         after = {"steps": loop.sharpen_steps, "seed": loop.seed + 1, "learning_rate": loop.learning_rate / 2}
         sharpen = loop.model_copy(update=after)
         crops = PixelCrops(cohort, split.train, loop.crop_px, sharpen.seed)
-        sharper = Sharpen(network, samples, loop.latent_noise, loop.texture)
+        sharper = Sharpen(network, samples, loop.latent_noise, loop.texture, loop.similarity)
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
     network.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
@@ -314,7 +314,7 @@ def _facts(
     tower = None if clip is None or clip.facts is None else clip.facts.tower
     took_part = [*([tower] if tower else []), *([EfficientNetLite0.name] if loop.representation else [])]
     patients = {cohort.patients[name] for name in split.train} | {one.patient for one in trained.expression}
-    gene_steps = recipe.genes.pretrain_steps
+    gene_steps, shifted = recipe.genes.pretrain_steps, recipe.genes.section_shift
     facts = Facts(
         name=recipe.name,
         mpp=cohort.mpp,
@@ -337,6 +337,7 @@ def _facts(
             **({} if not loop.stages else {"stages": ", ".join(stages)}),
             **({} if not gene_steps else {"gene encoder steps": gene_steps}),
             **({} if not trained.expression else {EXPRESSION_OF: [one.id for one in trained.expression]}),
+            **({} if not shifted else {"expression moved between sections": shifted}),
             **({} if not took_part else {TOOK_PART: took_part}),
             **({} if not loop.unpaired else {"without their expression": ", ".join(loop.unpaired)}),
             "batch": loop.batch,
