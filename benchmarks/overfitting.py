@@ -71,7 +71,8 @@ def _loss(
     plain = {"seed": seed + 1_000_003, "null_share": 0.0, "anywhere_share": 1.0, "image_share": 0.0, "unpaired": (),
              "representation": 0.0, "noise_offset": 0.0, "stain_variants": 0, "times": "flow", "turns": False}  # fmt: skip
     loop = recipe.train_denoiser.model_copy(update=plain)
-    genes = recipe.genes.model_copy(update={"thinning": 0.0, "gene_dropout": 0.0, "spot_dropout": 0.0})
+    whole = {"thinning": 0.0, "gene_dropout": 0.0, "spot_dropout": 0.0, "section_shift": 0.0}
+    genes = recipe.genes.model_copy(update=whole)
     crops = LatentCrops(
         cohort, sections, facts.axis, space, genes, loop, size_px=facts.window_px, reach_um=facts.reach_um,
         max_spots=facts.max_spots, flow=pipeline.flow,

@@ -113,10 +113,18 @@ class GeneEncoder(_Strict):
     spot_dropout: float = Field(0.1, ge=0, lt=1)
     section_shift: float = Field(0.0, ge=0, le=1)
     """Share of training windows whose expression is moved from their section's mean towards another training section's: what
-    sets sections apart (handling, chemistry) then tells nothing of stain and thickness, which go with it in few sections."""
+    sets sections apart (handling, chemistry) then tells less of stain and thickness, which go with it where sections are few."""
     pretrain_steps: int = Field(0, ge=0)
     """Steps in which the gene encoder learns to complete thinned profiles, before the denoiser: of the training spots and of
     all counts without pictures whose patient is not held out."""
+
+    @model_validator(mode="after")
+    def _bulk_stays(self) -> Self:
+        if self.told == "bulk" and self.section_shift > 0:
+            raise ValueError(
+                "section_shift moves the section's mean, which is all that bulk tells; set section_shift=0"
+            )
+        return self
 
 
 class Clip(_Strict):

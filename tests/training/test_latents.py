@@ -15,6 +15,7 @@ from stainglass.models.autoencoder import TissueAutoencoder, encode_pixels, load
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.turns import TURNS, turn_plane
+from stainglass.training.corrupt import FARTHEST
 from stainglass.training.denoise import LatentCrops, LatentSpace
 from stainglass.training.encode import _inverse, encode_sections, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
@@ -121,28 +122,59 @@ def test_examples_are_functions_of_their_position(cohort: Cohort, autoencoder: T
 
 
 def test_expression_is_moved_to_sections_whose_expression_is_told(
-    cohort: Cohort, autoencoder: TissueAutoencoder, monkeypatch: pytest.MonkeyPatch
+    cohort: Cohort, autoencoder: TissueAutoencoder
 ) -> None:
-    train = cohort.split().train
-    name, axis = raster_name(autoencoder), variable_genes(cohort, train, 40)
+    sections = sorted(cohort.sections)[:3]
+    name, axis = raster_name(autoencoder), variable_genes(cohort, sections, 40)
+    encode_sections(cohort, sections, autoencoder, [0])
     space = LatentSpace(
-        autoencoder, (name,), *latent_statistics(cohort, train, name, 64, autoencoder.frequencies)
+        autoencoder, (name,), *latent_statistics(cohort, sections, name, 64, autoencoder.frequencies)
     )
 
-    def examples(share: float, **loop: object) -> list[dict[str, np.ndarray]]:
-        genes = GeneEncoder(genes=40, section_shift=share, thinning=0.0, gene_dropout=0.0)
-        crops = LatentCrops(cohort, train, axis, space, genes, DenoiserLoop(**loop),  # type: ignore[arg-type]
-                            size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED)  # fmt: skip
-        return [crops.example(k) for k in range(20)]
+    def crops(share: float, **loop: object) -> LatentCrops:
+        genes = GeneEncoder(genes=40, section_shift=share, thinning=0.0, gene_dropout=0.0, spot_dropout=0.0)
+        asked = DenoiserLoop(turns=False, null_share=0.0, **loop)  # type: ignore[arg-type]
+        return LatentCrops(cohort, sections, axis, space, genes, asked,
+                           size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED)  # fmt: skip
 
-    plain, moved = examples(0.0), examples(1.0)
-    assert all((m["counts"] != p["counts"]).any() for p, m in zip(plain, moved) if p["counts"].any())
-    for p, m in zip(plain, moved):
-        np.testing.assert_array_equal(p["z"], m["z"])
-    # With one section told there is no other to move to, and the untold one's counts are not looked at.
-    alone = {"unpaired": train[1:], "unpaired_share": 0.0}
-    for p, m in zip(examples(0.0, **alone), examples(1.0, **alone)):
-        np.testing.assert_array_equal(p["counts"], m["counts"])
+    def fold(plain: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.ndarray:
+        """Logarithm, gene by gene."""
+        return np.log(found["counts"].sum(0).clip(1e-9) / plain["counts"].sum(0).clip(1e-9))
+
+    plain, all_moved = crops(0.0), crops(1.0)
+
+    def home(row: np.ndarray) -> str:
+        return next(key for key, spots in plain.spots.items() if (spots.counts == row).all(1).any())
+
+    # Every move is from the window's own section's mean towards another's.
+    steps = []
+    for k in range(30):
+        one, other = plain.example(k), all_moved.example(k)
+        np.testing.assert_array_equal(one["z"], other["z"])
+        gone, seen = fold(one, other), one["counts"].sum(0) > 0
+        if not seen.any():
+            continue
+        own = home(next(row for row in one["counts"] if row.any()))
+        ways = [
+            np.log(plain.spots[own].mean.fold_to(spots.mean))[seen]
+            for key, spots in plain.spots.items()
+            if key != own
+        ]
+        far = [float(gone[seen] @ way / (way @ way)) for way in ways]
+        errors = [np.abs(gone[seen] - step * way).max() for step, way in zip(far, ways)]
+        assert min(errors) < 1e-3
+        steps.append(far[int(np.argmin(errors))])
+    assert min(steps) > -1e-3
+    assert 0.5 * FARTHEST < max(steps) < FARTHEST + 1e-3
+    some = crops(0.5)
+    changed = np.mean([np.abs(fold(plain.example(k), some.example(k))).max() > 1e-3 for k in range(60)])
+    assert 0.25 < changed < 0.75
+    # With one section told there is no other to move to, and the untold ones' counts are not looked at.
+    alone = {"unpaired": sections[1:], "unpaired_share": 0.5}
+    for k in range(20):
+        one, other = crops(0.0, **alone).example(k), crops(1.0, **alone).example(k)
+        if one["present"].any():
+            np.testing.assert_array_equal(one["counts"], other["counts"])
 
 
 def test_a_stain_variant_is_the_encoding_of_the_restained_section(

@@ -7,7 +7,7 @@ import torch
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.models.autoencoder import TissueAutoencoder, pixels_to_input
-from stainglass.training.reconstruct import Reconstruct, Sharpen
+from stainglass.training.reconstruct import LATTICE, Reconstruct, Sharpen, lattice
 from stainglass.training.stages import train_autoencoder
 
 LOOP = {
@@ -44,7 +44,16 @@ def test_no_wave_that_is_fine_goes_unseen(wavelength_px: float, across: bool) ->
     wave = 0.1 * torch.cos(at).expand(1, 3, 64, 64)
     wave = wave if across else wave.transpose(2, 3)
     more = (detail(wave) - detail(torch.zeros_like(wave))).amax((1, 2, 3))
-    assert more.min() > np.log(100)
+    assert more.min() > np.log(1000)
+
+
+def test_a_pattern_that_every_picture_has_is_an_error_whatever_they_show() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(16, 3, 64, 64, generator=generator)
+    pattern = 0.05 * torch.randn(3, 8, 8, generator=generator).repeat(1, 8, 8)
+    assert lattice(noise).abs().mean() < 0.005
+    torch.testing.assert_close(lattice(noise + pattern).std(), torch.tensor(0.05), atol=0.01, rtol=0)
+    assert lattice(noise * 0 + 0.3).abs().max() < 1e-6  # another colour is no pattern
 
 
 def test_what_latents_tell_is_not_asked_for() -> None:
@@ -83,7 +92,8 @@ def test_without_weight_it_is_the_plain_error_and_the_encoder_rests() -> None:
         Sharpen(autoencoder, texture=t, similarity=s).loss(decoded, wanted) for t, s in weights
     )
     assert bare[0].item() == plain.item()
-    assert fine[0].item() == pytest.approx(plain.item() + 0.5 * fine[1]["detail"].item())
+    detail, pattern = fine[1]["detail"].item(), fine[1]["lattice"].item()
+    assert fine[0].item() == pytest.approx(plain.item() + 0.5 * (detail + LATTICE * pattern))
     assert alike[0].item() == pytest.approx(plain.item() + 0.25 * alike[1]["unlike"].item())
     assert {name.split(".")[0] for name, p in autoencoder.named_parameters() if p.requires_grad} == {
         "decoder"

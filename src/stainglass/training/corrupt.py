@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from stainglass.config import GeneEncoder
 from stainglass.genes.normalise import COUNTS_PER
 
 FAINT = 0.1
-"""Counts per 10,000 below which a gene's mean says nothing."""
+"""Added to a gene's mean, in counts per 10,000, so that one that is hardly seen is hardly moved."""
 MOST_FOLD = 10.0
+"""Between two sections' means of a gene."""
 FARTHEST = 1.5
+"""How far towards another section expression is moved at most; to just there, sections could still be told apart."""
 
 
 def corrupted(
@@ -26,27 +30,31 @@ def corrupted(
     return counts.astype(np.float32)
 
 
-def section_mean(counts: Float32[np.ndarray, "s g"]) -> Float32[np.ndarray, g]:
-    """Mean expression of a section's spots, in counts per 10,000."""
-    whole = counts.sum(0, dtype=np.float64)
-    return (whole / max(whole.sum(), 1.0) * COUNTS_PER).astype(np.float32)
+@dataclass(frozen=True)
+class SectionMean:
+    """Mean counts of a section's spots, and which genes were measured there."""
+
+    counts: Float32[np.ndarray, g]
+    measured: Bool[np.ndarray, g]
+
+    def fold_to(self, other: SectionMean) -> Float32[np.ndarray, g]:
+        """By how much more of each gene there is in another section; 1 for genes that were not measured in both."""
+        both = self.measured & other.measured
+        own, its = (
+            mean.counts[both] / max(float(mean.counts[both].sum()), 1e-9) * COUNTS_PER
+            for mean in (self, other)
+        )
+        fold = np.ones(len(both), np.float32)
+        fold[both] = ((its + FAINT) / (own + FAINT)).clip(1 / MOST_FOLD, MOST_FOLD)
+        return fold
 
 
-def shifted(
-    counts: Float32[np.ndarray, "s g"],
-    own: Float32[np.ndarray, g],
-    other: Float32[np.ndarray, g],
-    rng: np.random.Generator,
+def moved(
+    counts: Float32[np.ndarray, "s g"], own: SectionMean, other: SectionMean, rng: np.random.Generator
 ) -> Float32[np.ndarray, "s g"]:
     """Counts on the way from their section's mean expression to another's, or half as far beyond it at most.
 
     All spots of a window are moved alike, so what sets them apart within their section stays; what sets sections apart, of which
-    handling and chemistry are a part, can no longer tell a model how a slide was stained or how thick it was cut.
-
-    Parameters
-    ----------
-    own, other
-        What `section_mean` finds.
+    handling and chemistry are a part, tells a model less of how a slide was stained or how thick it was cut.
     """
-    fold = ((other + FAINT) / (own + FAINT)).clip(1 / MOST_FOLD, MOST_FOLD)
-    return (counts * fold ** (FARTHEST * rng.random())).astype(np.float32)
+    return (counts * own.fold_to(other) ** (FARTHEST * rng.random())).astype(np.float32)

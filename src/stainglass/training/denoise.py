@@ -23,7 +23,7 @@ from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
 from stainglass.models.solver import Velocity, integrate
 from stainglass.models.turns import Frequency, turn_latents, turn_offsets, turn_plane
-from stainglass.training.corrupt import corrupted, section_mean, shifted
+from stainglass.training.corrupt import SectionMean, corrupted, moved
 from stainglass.training.crops import Places, hold_in_memory
 from stainglass.training.loop import Batch, Objective, rng_of
 from stainglass.training.represent import Represent
@@ -66,14 +66,14 @@ class _Spots:
     counts: Float32[np.ndarray, "spots g"]
     measured: Bool[np.ndarray, g]
     diameters_um: NDArray[np.float64]
-    mean: Float32[np.ndarray, g]
+    mean: SectionMean
 
     @classmethod
     def of(cls, section: PreparedSection, axis: GeneAxis, genes: GeneEncoder) -> _Spots:
         counts, measured = section.counts_on(axis)
         diameters = section.used_spots.obs["diameter_um"].to_numpy(dtype=np.float64)
         told = as_bulk(counts) if genes.told == "bulk" else counts
-        return cls(told, measured, diameters, section_mean(counts))
+        return cls(told, measured, diameters, SectionMean(counts.mean(0), measured))
 
 
 class LatentCrops:
@@ -158,7 +158,7 @@ class LatentCrops:
         if not others or self.genes.section_shift == 0 or rng.random() >= self.genes.section_shift:
             return told
         other = others[int(rng.integers(len(others)))]
-        return shifted(told, self.spots[section].mean, self.spots[other].mean, rng)
+        return moved(told, self.spots[section].mean, self.spots[other].mean, rng)
 
     def _level(self, rng: np.random.Generator) -> float:
         return self.flow.draw(rng) if self.loop.times == "flow" else self.flow.top * rng.random()

@@ -85,6 +85,8 @@ SIDE_PX, STRIDE_PX = 8, 2
 AROUND_PX = 16
 FINE = 3
 FAINT = 1e-4
+LATTICE = 40.0
+"""Weight of the pattern beside that of the detail, which pulls towards it."""
 
 
 class Sharpen(Reconstruct):
@@ -93,7 +95,8 @@ class Sharpen(Reconstruct):
     What the latents do not tell is a guess, and the best guess in squared error is a blur. Structural similarity rather has
     what can be guessed at its full contrast (Zhao et al. 2017). And each place shall hold as much of every fine wave as the
     real one does, wherever its crests lie (as textures are told by the energy of filters: Portilla & Simoncelli 2000). The
-    encoder is left alone, so latent rasters and denoisers stay as they are.
+    cheapest way to have it is one pattern everywhere, in step with the decoder's blocks; so the mean error at each place of a
+    block shall be nothing. The encoder is left alone, so latent rasters and denoisers stay as they are.
 
     Parameters
     ----------
@@ -129,22 +132,34 @@ class Sharpen(Reconstruct):
     def loss(
         self, decoded: Float[Tensor, "b 3 h w"], wanted: Float[Tensor, "b 3 h w"]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The error, what is unlike, and the detail that is too little or too much."""
+        """The error, what is unlike, the pattern, and the detail that is too little or too much."""
         error, told = super().loss(decoded, wanted)
         with torch.autocast(decoded.device.type, enabled=False):  # squares of faint waves need more than bf16
             decoded, wanted = decoded.float(), wanted.float()
             unlike = 1 - structural_similarity((decoded + 1) / 2, (wanted + 1) / 2).mean()
-            gap = (self.detail(decoded) - self.detail(wanted)).abs().mean()
-        told |= {"unlike": unlike.detach(), "detail": gap.detach()}
-        return error + self.similarity * unlike + self.texture * gap, told
+            from_y, from_x = torch.randint(
+                STRIDE_PX, (2,)
+            ).tolist()  # or waves of twice that length are seen in one phase alone
+            details = [self.detail(x[..., from_y:, from_x:]) for x in (decoded, wanted)]
+            gap = (details[0] - details[1]).abs().mean()
+            pattern = lattice(decoded - wanted).abs().mean()
+        told |= {"unlike": unlike.detach(), "detail": gap.detach(), "lattice": pattern.detach()}
+        fine = self.texture * (gap + LATTICE * pattern)
+        return error + self.similarity * unlike + fine, told
 
     def detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:
         """Logarithm of each wave's energy around places 8 px apart, in red, green and blue.
 
-        The waves are cosines of 8 × 8 px (up to 1/16 of a cycle a pixel apart, so that none of the spectrum falls between them)
-        but for the coarsest, which latents tell.
-        In opponent colours the faint ones, mostly noise, would have as much say as brightness.
+        The waves are cosines of 8 × 8 px (no two neighbours more than 1/16 of a cycle a pixel apart, so that none of the spectrum
+        falls between them) but for the coarsest, most of which latents tell. In opponent colours the faint ones, mostly noise,
+        would have as much say as brightness.
         """
         energy = F.conv2d(pixels.flatten(0, 1)[:, None], self.waves, stride=STRIDE_PX).pow(2)
         around = AROUND_PX // STRIDE_PX
         return torch.log(F.avg_pool2d(energy, around, around // 2) + FAINT)
+
+
+def lattice(error: Float[Tensor, "b c h w"]) -> Float[Tensor, "c 64"]:
+    """Mean error at each place of a block of 8 × 8 px, over all blocks of the batch, but for the mean colour's."""
+    places = F.pixel_unshuffle(error, SIDE_PX).mean((0, 2, 3)).unflatten(0, (error.shape[1], -1))
+    return places - places.mean(1, keepdim=True)

@@ -192,7 +192,7 @@ def train_generator(
         raise StainglassError(
             run, "training over several processes is not possible yet", "Start one process; it uses one GPU"
         )
-    told_sections(split, recipe.train_denoiser)
+    _refuse_nowhere_to_move(recipe, told_sections(split, recipe.train_denoiser))
     start, source = load_start(recipe, cohort, split), None
     if start is not None:
         _same_checkpoint(run / "checkpoint.json", start.fingerprint)
@@ -216,6 +216,15 @@ def train_generator(
     pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, trained.scheduler)
     pipeline.facts = _facts(cohort, split, recipe, space, trained, data, run, source, clip, start)
     return save_generator(pipeline, run / "generator", recipe)
+
+
+def _refuse_nowhere_to_move(recipe: Recipe, told: tuple[str, ...]) -> None:
+    if recipe.genes.section_shift > 0 and len(told) < 2:
+        raise StainglassError(
+            "genes.section_shift",
+            f"moves expression between training sections, and {told[0]} is the only one that is told",
+            "Set genes.section_shift=0",
+        )
 
 
 def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
