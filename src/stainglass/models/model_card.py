@@ -21,6 +21,7 @@ spots within {reach:g} µm. **Every picture is synthetic. Not for diagnosis.**
 ## Use
 ```python
 import stainglass
+
 generator = stainglass.Generator.from_pretrained("FOLDER")
 painted = generator.generate(adata, n=16)
 ```
