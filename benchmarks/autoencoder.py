@@ -111,9 +111,8 @@ def _realism(
 def _power(real: UInt8[np.ndarray, "n h w 3"], back: UInt8[np.ndarray, "n h w 3"]) -> dict[str, float]:
     """Share of the energy there is, by wavelength."""
     cycles = np.hypot(np.fft.fftfreq(real.shape[1])[:, None], np.fft.rfftfreq(real.shape[2])[None])
-    faded = np.outer(
-        np.hanning(real.shape[1]), np.hanning(real.shape[2])
-    )  # a hard edge would be in every wave
+    # A hard edge would be in every wave.
+    faded = np.outer(np.hanning(real.shape[1]), np.hanning(real.shape[2]))
 
     def energy(pixels: np.ndarray) -> np.ndarray:
         found = np.zeros_like(cycles)

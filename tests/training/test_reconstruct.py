@@ -22,7 +22,7 @@ LOOP = {
 
 
 def sharpen_of_nothing() -> Sharpen:
-    return Sharpen(TissueAutoencoder(3, (16, 32), (1, 1)))
+    return Sharpen(TissueAutoencoder(3, (16, 32), (1, 1)), texture=0.1, similarity=0.3)
 
 
 def test_detail_tells_how_much_there_is_and_not_where() -> None:

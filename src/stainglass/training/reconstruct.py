@@ -113,19 +113,15 @@ class Sharpen(Reconstruct):
         autoencoder: TissueAutoencoder,
         samples: Float[Tensor, "n 3 h w"] | None = None,
         latent_noise: float = 0.0,
-        texture: float = 0.1,
-        similarity: float = 0.3,
+        *,
+        texture: float,
+        similarity: float,
     ) -> None:
         super().__init__(autoencoder, samples, latent_noise)
         self.texture, self.similarity = texture, similarity
         autoencoder.requires_grad_(False)
         autoencoder.decoder.requires_grad_(True)
-        fine = [
-            (0, row, column)
-            for row in range(SIDE_PX)
-            for column in range(SIDE_PX)
-            if max(row, column) >= FINE
-        ]
+        fine = [(0, row, column) for row, column in np.ndindex(SIDE_PX, SIDE_PX) if max(row, column) >= FINE]
         grey = cosine_basis(fine, SIDE_PX).sum(1, keepdim=True) / 3**0.5
         self.register_buffer("waves", grey, persistent=False)
 
@@ -137,15 +133,13 @@ class Sharpen(Reconstruct):
         with torch.autocast(decoded.device.type, enabled=False):  # squares of faint waves need more than bf16
             decoded, wanted = decoded.float(), wanted.float()
             unlike = 1 - structural_similarity((decoded + 1) / 2, (wanted + 1) / 2).mean()
-            from_y, from_x = torch.randint(
-                STRIDE_PX, (2,)
-            ).tolist()  # or waves of twice that length are seen in one phase alone
+            # From one place alone, waves of twice the stride would be seen in one phase alone.
+            from_y, from_x = torch.randint(STRIDE_PX, (2,)).tolist()
             details = [self.detail(x[..., from_y:, from_x:]) for x in (decoded, wanted)]
             gap = (details[0] - details[1]).abs().mean()
             pattern = lattice(decoded - wanted).abs().mean()
         told |= {"unlike": unlike.detach(), "detail": gap.detach(), "lattice": pattern.detach()}
-        fine = self.texture * (gap + LATTICE * pattern)
-        return error + self.similarity * unlike + fine, told
+        return error + self.similarity * unlike + self.texture * (gap + LATTICE * pattern), told
 
     def detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:
         """Logarithm of each wave's energy around places 8 px apart, in red, green and blue.

@@ -102,7 +102,9 @@ def train_autoencoder(
         after = {"steps": loop.sharpen_steps, "seed": loop.seed + 1, "learning_rate": loop.learning_rate / 2}
         sharpen = loop.model_copy(update=after)
         crops = PixelCrops(cohort, split.train, loop.crop_px, sharpen.seed)
-        sharper = Sharpen(network, samples, loop.latent_noise, loop.texture, loop.similarity)
+        sharper = Sharpen(
+            network, samples, loop.latent_noise, texture=loop.texture, similarity=loop.similarity
+        )
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
     network.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
