@@ -1,7 +1,9 @@
+import copy
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from stainglass.models.solver import JUMPS
 from stainglass.recipe_files import write_recipe
 from stainglass.synthesis.noise import window_noise
 from stainglass.training import distil
-from stainglass.training.denoise import LatentSpace
+from stainglass.training.denoise import LatentCrops, LatentSpace
 from stainglass.training.distil import Distil, few_step_sampling, load_guide
 from stainglass.training.stages import distilled_generator
 
@@ -99,6 +101,30 @@ def test_it_is_the_same_when_it_was_stopped_and_goes_on(
     assert calls == [1, 2, 3, 4]
     for a, b in zip(parts.denoiser.parameters(), whole.denoiser.parameters()):
         torch.testing.assert_close(a, b)
+
+
+def test_few_steps_are_learnt_in_the_stains_the_teacher_was_given(
+    cohort: Cohort, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(cohort.path, tmp_path / "cohort")
+    stained = Cohort.open(tmp_path / "cohort")
+    drawn: list[LatentCrops] = []
+
+    class Kept(LatentCrops):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            drawn.append(self)
+
+    monkeypatch.setattr(distil, "LatentCrops", Kept)
+    recipe = plan(steps=1)
+    loop = recipe.train_denoiser.model_copy(update={"stain_variants": 2, "stain_method": "reinhard"})
+    distilled(stained, run_folder, recipe.model_copy(update={"train_denoiser": loop}), tmp_path / "few")
+    (crops,) = drawn
+    assert len(crops.space.restained) == 2
+    as_it_is = copy.copy(crops)
+    as_it_is.space = replace(crops.space, restained=())
+    other = [abs(crops.example(i)["z"] - as_it_is.example(i)["z"]).max() > 0.01 for i in range(30)]
+    assert 0.4 < np.mean(other) < 0.9  # two stains of three are not its own
 
 
 def test_a_cohort_it_was_not_trained_on_is_refused(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
 from stainglass.training.denoiser import preview_of, ready_to_train
-from stainglass.training.encode import encode_sections, raster_name, turns_needed
+from stainglass.training.encode import encode_for_training
 from stainglass.training.loop import Batch, rng_of, train
 from stainglass.training.start import refuse_seen
 
@@ -158,21 +158,15 @@ def train_few_steps(
     facts, loop, windows = teacher.facts, recipe.distil, recipe.windows
     assert facts is not None
     refuse_foreign(teacher)
-    turns = turns_needed(teacher.autoencoder) if recipe.train_denoiser.turns else range(1)
-    encode_sections(cohort, split.train, teacher.autoencoder, turns)
+    rasters = encode_for_training(cohort, split.train, teacher.autoencoder, recipe.train_denoiser)
     space = LatentSpace(
         teacher.autoencoder,
-        tuple(raster_name(teacher.autoencoder, turn) for turn in turns),
+        rasters.own,
         np.asarray(facts.latent_mean, np.float32),
         np.asarray(facts.latent_std, np.float32),
+        rasters.restained,
     )
-    plain = {
-        "seed": loop.seed,
-        "stain_variants": 0,
-        "image_share": 0.0,
-        "null_share": 0.0,
-        "representation": 0.0,
-    }
+    plain = {"seed": loop.seed, "image_share": 0.0, "null_share": 0.0, "representation": 0.0}
     crops = LatentCrops(
         cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=teacher.flow,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from stainglass.cohort.cohort import Cohort, PreparedSection
 from stainglass.cohort.raster import WHITE
-from stainglass.cohort.stain_variants import StainVariant
+from stainglass.cohort.stain_variants import StainVariant, stain_variants
 from stainglass.cohort.windows import Window
+from stainglass.config import DenoiserLoop
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
 from stainglass.models.turns import turn_plane
 from stainglass.progress import Advance, progress_bar
@@ -62,6 +64,26 @@ def encode_sections(
         for section, turn, stain in missing:
             advance(0, f"{section.id}, {stain.name}" if stain else section.id)
             _encode_section(section, autoencoder, turn, stain, advance)
+
+
+@dataclass(frozen=True)
+class TrainingRasters:
+    """Names of the rasters windows are cut from: by turn as tissue is, the same in each stain it is given, and these stains."""
+
+    own: tuple[str, ...]
+    restained: tuple[tuple[str, ...], ...]
+    stains: tuple[StainVariant, ...]
+
+
+def encode_for_training(
+    cohort: Cohort, sections: Sequence[str], autoencoder: Any, loop: DenoiserLoop
+) -> TrainingRasters:
+    """Encode what is missing of what a denoiser is trained on."""
+    turns = turns_needed(autoencoder) if loop.turns else range(1)
+    stains = stain_variants(cohort, sections, loop.stain_variants, loop.stain_method, loop.seed)
+    encode_sections(cohort, sections, autoencoder, turns, stains)
+    restained = tuple(tuple(raster_name(autoencoder, turn, s.name) for turn in turns) for s in stains)
+    return TrainingRasters(tuple(raster_name(autoencoder, turn) for turn in turns), restained, stains)
 
 
 def _tiles(section: PreparedSection) -> list[tuple[int, int]]:

@@ -15,7 +15,6 @@ from torch import nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.cohort.stain_variants import stain_variants
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
@@ -40,7 +39,7 @@ from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_sections, train_denoiser
 from stainglass.training.distil import taught_sampling, train_few_steps
-from stainglass.training.encode import encode_sections, raster_name, turns_needed
+from stainglass.training.encode import encode_for_training
 from stainglass.training.fit import latent_statistics, variable_genes
 from stainglass.training.loop import train
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
@@ -120,21 +119,17 @@ def latent_space(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = autoencoder.to(device)
-    loop = recipe.train_denoiser
-    turns = turns_needed(autoencoder) if loop.turns else range(1)
-    stains = stain_variants(cohort, split.train, loop.stain_variants, loop.stain_method, loop.seed)
-    encode_sections(cohort, split.train, autoencoder, turns, stains)
-    rasters = tuple(raster_name(autoencoder, turn) for turn in turns)
-    restained = tuple(tuple(raster_name(autoencoder, turn, s.name) for turn in turns) for s in stains)
+    rasters = encode_for_training(cohort, split.train, autoencoder, recipe.train_denoiser)
     scaled = scaled_statistics(autoencoder) if recipe.denoiser.kind == "stable-diffusion" else None
     if start is not None:
         known = start.facts.latent_mean, start.facts.latent_std
         scaled = np.asarray(known[0], np.float32), np.asarray(known[1], np.float32)
     if scaled is None:
         frequencies = getattr(autoencoder, "frequencies", None)
-        scaled = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
+        scaled = latent_statistics(cohort, split.train, rasters.own[0], recipe.windows.size_px, frequencies)
     mean, std = scaled
-    return LatentSpace(autoencoder, rasters, mean, std, restained, tuple(s.told() for s in stains))
+    told = tuple(stain.told() for stain in rasters.stains)
+    return LatentSpace(autoencoder, rasters.own, mean, std, rasters.restained, told)
 
 
 def train_clip(
