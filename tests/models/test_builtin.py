@@ -29,7 +29,7 @@ def test_other_names_are_left_as_they_are(name: str | Path) -> None:
 
 @pytest.mark.parametrize("name", builtin_names())
 def test_what_ships_names_no_folder_of_the_machine_it_was_made_on(name: str) -> None:
-    for path in Path(resolve_builtin(f"builtin:{name}")).glob("*/*.json"):
+    for path in Path(resolve_builtin(f"builtin:{name}")).rglob("*.json"):
         assert "_name_or_path" not in path.read_text(), path
 
 

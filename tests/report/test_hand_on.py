@@ -30,7 +30,7 @@ def test_what_is_handed_on_is_what_was_judged_with_every_figure(run: Path, tmp_p
     assert Card.read(out / "card.json") == card
     # A part's configuration names the folder it was loaded from: a path of this machine, which stays here.
     assert any("_name_or_path" in path.read_text() for path in (run / "generator").glob("*/config.json"))
-    assert not any("_name_or_path" in path.read_text() for path in out.glob("*/config.json"))
+    assert not any("_name_or_path" in path.read_text() for path in out.rglob("*.json"))
     told = (out / "README.md").read_text()
     assert "Not for diagnosis" in told
     found = card.find("recovery_gain", "other_patient_genes")

@@ -41,7 +41,7 @@ def hand_on(run: Path, out: Path) -> Path:
     with atomic_path(out) as temporary:
         shutil.copytree(generator, temporary, copy_function=shutil.copyfile)
         shutil.copyfile(path, temporary / "card.json")
-        for config in temporary.glob("*/config.json"):
+        for config in (temporary / "model_index.json", *temporary.glob("*/config.json")):
             told = read_json(config, "configuration")
             told.pop(ORIGIN, None)
             write_json(config, told)

@@ -272,11 +272,8 @@ def distilled_generator(
             "Give the cohort it was trained on",
         )
     loop, timing = recipe.distil, run / "timing.json"
-    named = (
-        None
-        if guide is None
-        else _same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
-    )
+    if guide is not None:
+        _same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
     taught = taught_sampling(facts, loop)
     _timed(
         timing,
@@ -291,7 +288,7 @@ def distilled_generator(
     }
     if guide is not None and guide.facts is not None:
         facts = facts.having_seen(guide.facts)
-        few[GUIDED_BY] = f"{named}, told {loop.guide_told}"
+        few[GUIDED_BY] = f"{fingerprint(guide.facts.name, guide)}, told {loop.guide_told}"
     teacher.facts = replace(
         facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
     )
