@@ -83,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
         "--steps", nargs="+", type=int, help="of the run's own solver, in place of its own number"
     )
     bench, options = Bench.of(parser, argv)
+    if options.weak is None and options.guides and "null" not in options.guides:
+        parser.error("--guides spots and nothing need --weak")
     guides = [guide for guide in GUIDES if guide in (options.guides or GUIDES)]
     rows = []
     for steps in options.steps or (bench.sampler.steps,):

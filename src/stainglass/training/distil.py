@@ -28,7 +28,7 @@ from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
 from stainglass.training.denoiser import preview_of, ready_to_train
-from stainglass.training.encode import encode_for_training
+from stainglass.training.encode import latent_space
 from stainglass.training.loop import Batch, rng_of, train
 from stainglass.training.start import refuse_seen
 
@@ -158,14 +158,7 @@ def train_few_steps(
     facts, loop, windows = teacher.facts, recipe.distil, recipe.windows
     assert facts is not None
     refuse_foreign(teacher)
-    rasters = encode_for_training(cohort, split.train, teacher.autoencoder, recipe.train_denoiser)
-    space = LatentSpace(
-        teacher.autoencoder,
-        rasters.own,
-        np.asarray(facts.latent_mean, np.float32),
-        np.asarray(facts.latent_std, np.float32),
-        rasters.restained,
-    )
+    space = latent_space(cohort, split, recipe, teacher.autoencoder, facts)
     plain = {"seed": loop.seed, "image_share": 0.0, "null_share": 0.0, "representation": 0.0}
     crops = LatentCrops(
         cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),

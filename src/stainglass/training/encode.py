@@ -1,10 +1,9 @@
-"""Rasters → latent rasters: a section is encoded once, in overlapping tiles that equal encoding it whole."""
+"""Rasters → latent rasters, once, in overlapping tiles that equal encoding a section whole; and the space trained in."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,18 @@ from numpy.typing import NDArray
 
 from stainglass.cohort.cohort import Cohort, PreparedSection
 from stainglass.cohort.raster import WHITE
+from stainglass.cohort.splits import Split
 from stainglass.cohort.stain_variants import StainVariant, stain_variants
 from stainglass.cohort.windows import Window
-from stainglass.config import DenoiserLoop
+from stainglass.config import Recipe
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
+from stainglass.models.pipeline import Facts
+from stainglass.models.stable_diffusion import scaled_statistics
 from stainglass.models.turns import turn_plane
 from stainglass.progress import Advance, progress_bar
 from stainglass.training.checkpoint import hash_of_weights
+from stainglass.training.denoise import LatentSpace
+from stainglass.training.fit import latent_statistics
 from stainglass.units import LATENT_STEP_PX
 
 TILE_PX = 1024
@@ -66,24 +70,29 @@ def encode_sections(
             _encode_section(section, autoencoder, turn, stain, advance)
 
 
-@dataclass(frozen=True)
-class TrainingRasters:
-    """Names of the rasters windows are cut from: by turn as tissue is, the same in each stain it is given, and these stains."""
+def latent_space(
+    cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any, known: Facts | None = None
+) -> LatentSpace:
+    """Encode the training sections (what is missing), in every stain they are given, and fit the statistics of the latents.
 
-    own: tuple[str, ...]
-    restained: tuple[tuple[str, ...], ...]
-    stains: tuple[StainVariant, ...]
-
-
-def encode_for_training(
-    cohort: Cohort, sections: Sequence[str], autoencoder: Any, loop: DenoiserLoop
-) -> TrainingRasters:
-    """Encode what is missing of what a denoiser is trained on."""
+    Stable Diffusion's family works on latents scaled by the autoencoder's own factor, where it has one; a generator
+    that is gone on from or taught from (``known``), on those it knows.
+    """
+    autoencoder = autoencoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    loop = recipe.train_denoiser
     turns = turns_needed(autoencoder) if loop.turns else range(1)
-    stains = stain_variants(cohort, sections, loop.stain_variants, loop.stain_method, loop.seed)
-    encode_sections(cohort, sections, autoencoder, turns, stains)
+    stains = stain_variants(cohort, split.train, loop.stain_variants, loop.stain_method, loop.seed)
+    encode_sections(cohort, split.train, autoencoder, turns, stains)
+    rasters = tuple(raster_name(autoencoder, turn) for turn in turns)
     restained = tuple(tuple(raster_name(autoencoder, turn, s.name) for turn in turns) for s in stains)
-    return TrainingRasters(tuple(raster_name(autoencoder, turn) for turn in turns), restained, stains)
+    scaled = scaled_statistics(autoencoder) if recipe.denoiser.kind == "stable-diffusion" else None
+    if known is not None:
+        scaled = np.asarray(known.latent_mean, np.float32), np.asarray(known.latent_std, np.float32)
+    if scaled is None:
+        frequencies = getattr(autoencoder, "frequencies", None)
+        scaled = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
+    mean, std = scaled
+    return LatentSpace(autoencoder, rasters, mean, std, restained, tuple(s.told() for s in stains))
 
 
 def _tiles(section: PreparedSection) -> list[tuple[int, int]]:

@@ -32,15 +32,15 @@ from stainglass.models.pipeline import (
     SamplerSettings,
     TissuePipeline,
 )
-from stainglass.models.stable_diffusion import find_checkpoint, scaled_statistics
+from stainglass.models.stable_diffusion import find_checkpoint
 from stainglass.models.texture import texture_numbers
 from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_sections, train_denoiser
 from stainglass.training.distil import taught_sampling, train_few_steps
-from stainglass.training.encode import encode_for_training
-from stainglass.training.fit import latent_statistics, variable_genes
+from stainglass.training.encode import latent_space
+from stainglass.training.fit import variable_genes
 from stainglass.training.loop import train
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
 from stainglass.training.start import Start, fingerprint, load_start
@@ -107,29 +107,6 @@ def train_autoencoder(
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
     network.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
-
-
-def latent_space(
-    cohort: Cohort, split: Split, recipe: Recipe, autoencoder: Any, start: Start | None = None
-) -> LatentSpace:
-    """Encode the training sections (what is missing) and fit the statistics of the latents.
-
-    Stable Diffusion's family works on latents scaled by the autoencoder's own factor, where it has one; a generator
-    that is gone on from, on those it knows.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    autoencoder = autoencoder.to(device)
-    rasters = encode_for_training(cohort, split.train, autoencoder, recipe.train_denoiser)
-    scaled = scaled_statistics(autoencoder) if recipe.denoiser.kind == "stable-diffusion" else None
-    if start is not None:
-        known = start.facts.latent_mean, start.facts.latent_std
-        scaled = np.asarray(known[0], np.float32), np.asarray(known[1], np.float32)
-    if scaled is None:
-        frequencies = getattr(autoencoder, "frequencies", None)
-        scaled = latent_statistics(cohort, split.train, rasters.own[0], recipe.windows.size_px, frequencies)
-    mean, std = scaled
-    told = tuple(stain.told() for stain in rasters.stains)
-    return LatentSpace(autoencoder, rasters.own, mean, std, rasters.restained, told)
 
 
 def train_clip(
@@ -204,7 +181,11 @@ def train_generator(
         "autoencoder",
         lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start),
     )
-    space = _timed(timing, "encode", lambda: latent_space(cohort, split, recipe, autoencoder, start))
+    space = _timed(
+        timing,
+        "encode",
+        lambda: latent_space(cohort, split, recipe, autoencoder, None if start is None else start.facts),
+    )
     trained = _timed(
         timing,
         "denoiser",
