@@ -87,6 +87,10 @@ class Autoencoder(_Strict):
     latent_channels: int = Field(16, ge=1)
     widths: tuple[int, int] = (64, 128)
     blocks: tuple[int, int] = (1, 2)
+    decoder_widths: tuple[int, int] | None = None
+    """Of the decoder, where it shall be another than the encoder; a start with another decoder is given a fresh one, which
+    ``train_autoencoder.sharpen_steps`` train."""
+    decoder_blocks: tuple[int, int] | None = None
 
 
 class GeneEncoder(_Strict):
@@ -200,6 +204,8 @@ class Loop(_Strict):
     log_every: int = Field(10, ge=1)
     optimiser: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
     """``adamw-fused``: one kernel a step; ``adamw-8bit``: moments in 8 bits, needs a GPU and bitsandbytes."""
+    workers: int = Field(0, ge=0)
+    """Processes that draw examples; 0: a thread, which keeps up with a CPU but not with a GPU."""
     trackers: tuple[str, ...] = ()
     """Any of Accelerate's trackers, e.g. ``tensorboard``."""
     seed: int = 0
@@ -219,6 +225,9 @@ class AutoencoderLoop(Loop):
     """Weight of the amount of fine detail in those steps."""
     similarity: float = Field(0.3, ge=0)
     """Weight of 1 − structural similarity in those steps."""
+    adversary: float = Field(0.0, ge=0)
+    """Weight of a network that learns to tell decoded pictures from real ones in those steps (relativistic pairs, Huang et
+    al. 2024); worth its time on a GPU, where they are many."""
 
 
 class AlignLoop(Loop):
@@ -255,6 +264,8 @@ class DenoiserLoop(Loop):
     they replace ``train`` and ``steps``."""
     lora_rank: int = Field(16, ge=1)
     """Rank of LoRA."""
+    compile: bool = False
+    """Compile the denoiser (``torch.compile``): a minute or two at the start, then more steps a second on a GPU."""
     gradient_checkpointing: bool = False
     """Compute the denoiser's activations twice instead of keeping them: slower, in far less memory."""
     min_snr: float | None = Field(None, gt=0)
@@ -287,6 +298,8 @@ class DenoiserLoop(Loop):
     """Latent rasters in other stains that windows are also cut from, so many for each training section."""
     stain_method: Literal["macenko", "reinhard"] = "macenko"
     """How stains are fitted, on the training slides."""
+    stain_seed: int | None = None
+    """Stains are drawn with; by default ``seed``. Trainings that differ by ``seed`` alone can so share their rasters."""
 
     def in_stages(self) -> tuple[DenoiserLoop, ...]:
         """A loop a stage; this one itself without stages."""

@@ -182,7 +182,11 @@ def _training_seconds(plan: Recipe) -> tuple[float, float]:
     seconds, parameters = 0.0, 0
     if given == (None, None, None):
         network = TissueAutoencoder(
-            plan.autoencoder.latent_channels, plan.autoencoder.widths, plan.autoencoder.blocks
+            plan.autoencoder.latent_channels,
+            plan.autoencoder.widths,
+            plan.autoencoder.blocks,
+            plan.autoencoder.decoder_widths,
+            plan.autoencoder.decoder_blocks,
         )
         crop = torch.zeros(loop.batch, 3, loop.crop_px, loop.crop_px)
         parameters += sum(p.numel() for p in network.parameters())

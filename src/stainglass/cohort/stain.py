@@ -137,9 +137,17 @@ class Reinhard:
 
     def restain(self, image: UInt8[np.ndarray, "*hw 3"], target: Reinhard) -> UInt8[np.ndarray, "*hw 3"]:
         """Shift and stretch every axis; glass in the picture is shifted with the tissue, a known fault of the method."""
-        axes = (_lab(image) - self.mean) * (target.deviation / self.deviation) + target.mean
-        linear = 10 ** (axes @ np.linalg.inv(_MIX).T.astype(np.float32))
-        return _bytes((linear @ np.linalg.inv(_TO_LMS).T) * 256 - 1, image)
+        stretch = target.deviation / self.deviation
+        back, from_lms, by, shift = (
+            part.astype(np.float32)  # in float64, four times slower and the same but for one value in 70,000
+            for part in (
+                np.log2(10) * np.linalg.inv(_MIX).T,
+                256 * np.linalg.inv(_TO_LMS).T,
+                stretch,
+                target.mean - stretch * self.mean,
+            )
+        )
+        return _bytes(np.exp2((_lab(image) * by + shift) @ back) @ from_lms - 1, image)
 
     def mixed(self, other: Reinhard, share: float) -> Self:
         """Deviations are mixed as logarithms, so that they stay above zero."""

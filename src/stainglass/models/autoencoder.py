@@ -100,14 +100,21 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
     widths
         Channels at 1/4 and at 1/8 of the resolution.
     blocks
-        Residual blocks at 1/4 and at 1/8, the same in encoder and decoder.
+        Residual blocks at 1/4 and at 1/8.
+    decoder_widths, decoder_blocks
+        The same of the decoder; by default it is the encoder's mirror.
     """
 
     config_name = "config.json"
 
     @register_to_config
     def __init__(
-        self, latent_channels: int = 16, widths: Sequence[int] = (64, 128), blocks: Sequence[int] = (1, 2)
+        self,
+        latent_channels: int = 16,
+        widths: Sequence[int] = (64, 128),
+        blocks: Sequence[int] = (1, 2),
+        decoder_widths: Sequence[int] | None = None,
+        decoder_blocks: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if latent_channels not in _CLOSED:
@@ -128,21 +135,20 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
             *(ResidualBlock(eighth) for _ in range(blocks[1])),
             _silent(nn.Conv2d(eighth, latent_channels, 1)),
         )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, eighth, 3, padding=1),
-            *(ResidualBlock(eighth) for _ in range(blocks[1])),
-            nn.Conv2d(eighth, 4 * quarter, 1),
-            nn.PixelShuffle(2),
-            *(ResidualBlock(quarter) for _ in range(blocks[0])),
-            _silent(nn.Conv2d(quarter, 48, 3, padding=1)),
-            nn.PixelShuffle(4),
-        )
+        self.decoder = _decoder(latent_channels, decoder_widths or widths, decoder_blocks or blocks)
 
     @property
     def halo_px(self) -> int:
         """Farthest a pixel reaches in the encoder: a tile encoded with this margin equals the whole's encoding."""
         at_quarter, at_eighth = 1 + 2 * self.config.blocks[0], 2 * self.config.blocks[1]
         return -(-(4 * at_quarter + 8 * at_eighth) // LATENT_STEP_PX) * LATENT_STEP_PX
+
+    def with_decoder(self, widths: Sequence[int], blocks: Sequence[int]) -> TissueAutoencoder:
+        """The same encoder with a fresh decoder of another shape."""
+        own = self.config
+        other = TissueAutoencoder(own.latent_channels, own.widths, own.blocks, tuple(widths), tuple(blocks))
+        other.encoder.load_state_dict(self.encoder.state_dict())
+        return other
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"], return_dict: bool = True) -> Any:
         """Pixels in −1…1 → latents (b, c, h/8, w/8); h and w must be multiples of 8."""
@@ -153,6 +159,19 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
         """Latents → pixels, about −1…1 (not clipped)."""
         pixels = F.conv_transpose2d(latents, self.basis, stride=LATENT_STEP_PX) + self.decoder(latents)
         return DecoderOutput(sample=pixels) if return_dict else (pixels,)
+
+
+def _decoder(latent_channels: int, widths: Sequence[int], blocks: Sequence[int]) -> nn.Sequential:
+    quarter, eighth = widths
+    return nn.Sequential(
+        nn.Conv2d(latent_channels, eighth, 3, padding=1),
+        *(ResidualBlock(eighth) for _ in range(blocks[1])),
+        nn.Conv2d(eighth, 4 * quarter, 1),
+        nn.PixelShuffle(2),
+        *(ResidualBlock(quarter) for _ in range(blocks[0])),
+        _silent(nn.Conv2d(quarter, 48, 3, padding=1)),
+        nn.PixelShuffle(4),
+    )
 
 
 def _silent(layer: nn.Conv2d) -> nn.Conv2d:

@@ -299,7 +299,9 @@ class Denoise(Objective):
             level = torch.full((len(x),), t, device=device)
             return predict_velocity(self.denoiser, x, level, told, self._flow)
 
-        painted = self._sampled(velocity, batch["noise"])
+        # A compiled denoiser would be compiled anew for the few windows of a preview.
+        with torch.compiler.set_stance("force_eager"):
+            painted = self._sampled(velocity, batch["noise"])
         mean, std = (torch.from_numpy(v).to(device)[:, None, None] for v in (space.mean, space.std))
         rows = [
             decode_latents(space.autoencoder, z * std + mean).cpu().numpy() for z in (batch["z"], painted)

@@ -139,6 +139,8 @@ def train_denoiser(
         axis, condnet = start.facts.axis, start.pipeline.condnet
         network = Network(start.pipeline.denoiser, start.pipeline.scheduler, condnet.config.width)
         ready_to_train(network.denoiser)
+    if loop.compile:
+        network.denoiser.compile(dynamic=False)  # in place: what is saved does not know
     flow = flow_of(network.scheduler)
     examples = LatentCrops(
         cohort, split.train, axis, space, recipe.genes, loop,

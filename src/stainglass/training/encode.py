@@ -81,7 +81,8 @@ def latent_space(
     autoencoder = autoencoder.to("cuda" if torch.cuda.is_available() else "cpu")
     loop = recipe.train_denoiser
     turns = turns_needed(autoencoder) if loop.turns else range(1)
-    stains = stain_variants(cohort, split.train, loop.stain_variants, loop.stain_method, loop.seed)
+    stain_seed = loop.seed if loop.stain_seed is None else loop.stain_seed
+    stains = stain_variants(cohort, split.train, loop.stain_variants, loop.stain_method, stain_seed)
     encode_sections(cohort, split.train, autoencoder, turns, stains)
     rasters = tuple(raster_name(autoencoder, turn) for turn in turns)
     restained = tuple(tuple(raster_name(autoencoder, turn, s.name) for turn in turns) for s in stains)

@@ -24,6 +24,7 @@ from accelerate.utils import set_seed
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from stainglass.config import Loop
 from stainglass.errors import StainglassError, StopRequested
@@ -249,21 +250,45 @@ def cpu_has_bf16() -> bool:
 
 
 def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerator) -> Iterator[Batch]:
-    """Batches of this rank from ``start`` on; the next one is drawn in a thread while the network works."""
+    """Batches of this rank from ``start`` on, drawn ahead while the network works: in a thread, or by other processes."""
     ranks, rank = accelerator.num_processes, accelerator.process_index
 
-    def draw(micro: int) -> Batch:
+    def positions(micro: int) -> range:
         first = (micro * ranks + rank) * loop.batch
-        drawn = [examples.example(first + i) for i in range(loop.batch)]
+        return range(first, first + loop.batch)
+
+    micros = range(start * loop.accumulate, loop.steps * loop.accumulate)
+    if loop.workers > 0:
+        order = [list(positions(micro)) for micro in micros]
+        yield from DataLoader(
+            _Drawn(examples),
+            batch_sampler=order,
+            num_workers=loop.workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+        return
+
+    def draw(micro: int) -> Batch:
+        drawn = [examples.example(position) for position in positions(micro)]
         return {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}
 
     with ThreadPoolExecutor(1) as pool:
-        micro = start * loop.accumulate
-        following = pool.submit(draw, micro)
-        while micro < loop.steps * loop.accumulate:
-            batch, micro = following.result(), micro + 1
-            following = pool.submit(draw, micro)
+        following = [pool.submit(draw, micro) for micro in micros[:1]]
+        for micro in micros:
+            batch = following.pop().result()
+            if micro + 1 in micros:
+                following.append(pool.submit(draw, micro + 1))
             yield batch
+
+
+class _Drawn(Dataset[dict[str, np.ndarray]]):
+    """Examples as PyTorch's loader takes them; a forked process has the rasters that are held in memory for nothing."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def __getitem__(self, position: int) -> dict[str, np.ndarray]:
+        return self.examples.example(position)
 
 
 def _preview(

@@ -14,6 +14,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.models.autoencoder import TissueAutoencoder, cosine_basis, decode_latents, pixels_to_input
 from stainglass.models.similarity import structural_similarity
 from stainglass.models.turns import turn_latents, turn_plane
+from stainglass.training.adversary import Adversary
 from stainglass.training.crops import Places, hold_in_memory
 from stainglass.training.loop import Batch, Objective, rng_of
 
@@ -104,6 +105,8 @@ class Sharpen(Reconstruct):
         Weight of the detail.
     similarity
         Weight of 1 − structural similarity.
+    adversary
+        Weight of what `Adversary` says; 0 does without.
     """
 
     waves: Tensor
@@ -116,9 +119,11 @@ class Sharpen(Reconstruct):
         *,
         texture: float,
         similarity: float,
+        adversary: float = 0.0,
     ) -> None:
         super().__init__(autoencoder, samples, latent_noise)
-        self.texture, self.similarity = texture, similarity
+        self.texture, self.similarity, self._against = texture, similarity, adversary
+        self.adversary = Adversary() if adversary > 0 else None
         autoencoder.requires_grad_(False)
         autoencoder.decoder.requires_grad_(True)
         fine = [(0, row, column) for row, column in np.ndindex(SIDE_PX, SIDE_PX) if max(row, column) >= FINE]
@@ -138,8 +143,14 @@ class Sharpen(Reconstruct):
             details = [self.detail(x[..., from_y:, from_x:]) for x in (decoded, wanted)]
             gap = (details[0] - details[1]).abs().mean()
             pattern = lattice(decoded - wanted).abs().mean()
-        told |= {"unlike": unlike.detach(), "detail": gap.detach(), "lattice": pattern.detach()}
-        return error + self.similarity * unlike + self.texture * (gap + LATTICE * pattern), told
+            told |= {"unlike": unlike.detach(), "detail": gap.detach(), "lattice": pattern.detach()}
+            loss = error + self.similarity * unlike + self.texture * (gap + LATTICE * pattern)
+            if self.adversary is not None:
+                wanted, own, apart = self.adversary(
+                    decoded[..., from_y:, from_x:], wanted[..., from_y:, from_x:]
+                )
+                loss, told["told_apart"] = loss + self._against * wanted + own, apart
+        return loss, told
 
     def detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:
         """Logarithm of each wave's energy around places 8 px apart, in red, green and blue.

@@ -15,7 +15,7 @@ from torch import nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.config import Recipe
+from stainglass.config import Autoencoder, Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
@@ -83,7 +83,10 @@ def train_autoencoder(
     samples = pixels_to_input(torch.from_numpy(cohort.pixels(spread)))
     torch.manual_seed(loop.seed)
     if start is None:
-        network = TissueAutoencoder(settings.latent_channels, settings.widths, settings.blocks)
+        network = TissueAutoencoder(
+            settings.latent_channels, settings.widths, settings.blocks,
+            settings.decoder_widths, settings.decoder_blocks,
+        )  # fmt: skip
     else:
         network = start.pipeline.autoencoder
         if not isinstance(network, TissueAutoencoder):
@@ -91,6 +94,7 @@ def train_autoencoder(
                 "train_autoencoder.sharpen_steps", f"{start.name} has an autoencoder that is not ours",
                 "Set train_autoencoder.sharpen_steps=0",
             )  # fmt: skip
+        network = _with_decoder(network, settings)
     if not torch.cuda.is_available():
         network = network.to(memory_format=torch.channels_last)  # measured a third faster on CPUs
     if start is None:
@@ -102,11 +106,22 @@ def train_autoencoder(
         sharpen = loop.model_copy(update=after)
         crops = PixelCrops(cohort, split.train, loop.crop_px, sharpen.seed)
         sharper = Sharpen(
-            network, samples, loop.latent_noise, texture=loop.texture, similarity=loop.similarity
-        )
+            network, samples, loop.latent_noise,
+            texture=loop.texture, similarity=loop.similarity, adversary=loop.adversary,
+        )  # fmt: skip
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
     network.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
+
+
+def _with_decoder(network: TissueAutoencoder, settings: Autoencoder) -> TissueAutoencoder:
+    """With the decoder it has, or a fresh one where the recipe asks for another shape."""
+    own = network.config
+    shape = (own.decoder_widths or own.widths, own.decoder_blocks or own.blocks)
+    asked = (settings.decoder_widths or shape[0], settings.decoder_blocks or shape[1])
+    if [tuple(one) for one in asked] == [tuple(one) for one in shape]:
+        return network
+    return network.with_decoder(*asked)
 
 
 def train_clip(
