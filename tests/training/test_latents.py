@@ -17,9 +17,9 @@ from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.turns import TURNS, turn_plane
 from stainglass.training.corrupt import FARTHEST
 from stainglass.training.denoise import LatentCrops, LatentSpace
-from stainglass.training.encode import _inverse, encode_sections, raster_name, turns_needed
+from stainglass.training.encode import _inverse, encode_sections, latent_space, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
-from stainglass.training.stages import train_generator
+from stainglass.training.stages import train_autoencoder, train_generator
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +238,38 @@ def test_stains_of_the_training_fold_travel_with_the_generator(cohort: Cohort, t
     for name in training:
         np.testing.assert_allclose(told["own"][name], stain.own[name].numbers(), atol=1e-6)
         np.testing.assert_allclose(told["drawn"][name], stain.drawn[name].numbers(), atol=1e-6)
+
+
+def test_trainings_that_differ_by_seed_alone_can_share_their_stains(cohort: Cohort, tmp_path: Path) -> None:
+    asked = {"steps": 1, "batch": 1, "stain_variants": 1, "stain_method": "reinhard", "seed": 8}
+    names = []
+    for k, stain_seed in enumerate((None, 8, 3)):
+        recipe = small_recipe(train_denoiser={**asked, "stain_seed": stain_seed})
+        autoencoder = train_autoencoder(cohort, cohort.split(), recipe, tmp_path / str(k))
+        names.append(latent_space(cohort, cohort.split(), recipe, autoencoder).stains[0]["name"])
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's tracer warns of diffusers
+def test_a_compiled_denoiser_is_trained_and_saved_as_any_other(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def traced(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        shapes.append(tuple(inputs[0].shape))
+        return graph.forward  # no code is generated: that takes minutes
+
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **how: compile_module(self, backend=traced, **how)
+    )
+    made = []
+    for compiled in (False, True):
+        recipe = small_recipe(train_denoiser={"steps": 2, "batch": 3, "compile": compiled})
+        pipeline = train_generator(cohort, cohort.split(), recipe, tmp_path / str(compiled))
+        made.append(pipeline.denoiser.state_dict())
+    assert shapes
+    assert made[0].keys() == made[1].keys()
+    for name, weight in made[0].items():
+        torch.testing.assert_close(weight, made[1][name], atol=1e-4, rtol=1e-2)

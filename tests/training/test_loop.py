@@ -118,6 +118,15 @@ def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:
     torch.testing.assert_close(weights(large), weights(small), atol=1e-5, rtol=1e-4)
 
 
+def test_examples_drawn_by_other_processes_are_the_same_examples(tmp_path: Path) -> None:
+    alone = train(Fit(), Line(), settings(accumulate=2), tmp_path / "alone", "fit")
+    with pytest.raises(StopRequested):
+        train(Fit(), Line(stop_at=9 * 4), settings(accumulate=2), tmp_path / "helped", "fit")
+    helped = train(Fit(), Line(), settings(accumulate=2, workers=2), tmp_path / "helped", "fit")
+    torch.testing.assert_close(weights(alone), weights(helped), rtol=0, atol=0)
+    assert losses(tmp_path / "alone") == losses(tmp_path / "helped")
+
+
 def test_it_learns_and_leaves_what_a_run_leaves(tmp_path: Path) -> None:
     train(Fit(), Line(), settings(steps=150, learning_rate=0.02, keep=2), tmp_path, "fit")
     found = losses(tmp_path)

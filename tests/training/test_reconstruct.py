@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,8 +8,10 @@ import torch
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.models.autoencoder import TissueAutoencoder, pixels_to_input
+from stainglass.training.adversary import Adversary
 from stainglass.training.reconstruct import LATTICE, Reconstruct, Sharpen, lattice
 from stainglass.training.stages import train_autoencoder
+from stainglass.training.start import Start
 
 LOOP = {
     "steps": 6,
@@ -81,6 +84,45 @@ def test_sharpening_leaves_the_latents_and_brings_detail_back(cohort: Cohort, tm
         detail = sharpen_of_nothing().detail
         gaps = [(detail(a.decode(latents).sample) - detail(pixels)).abs().mean() for a in (plain, sharp)]
     assert gaps[1] < 0.8 * gaps[0]
+
+
+def test_a_fresh_decoder_of_another_shape_learns_on_the_same_latents(cohort: Cohort, tmp_path: Path) -> None:
+    plain = TissueAutoencoder(3, (16, 32), (1, 1))
+    start = Start("small", SimpleNamespace(autoencoder=plain), "")  # type: ignore[arg-type]
+    recipe = small_recipe(
+        autoencoder={"latent_channels": 3, "decoder_widths": [24, 40], "decoder_blocks": [1, 2]},
+        train_autoencoder={**LOOP, "sharpen_steps": 2},
+    )
+    wider = train_autoencoder(cohort, cohort.split(), recipe, tmp_path / "autoencoder", None, start)
+    assert tuple(wider.config.decoder_widths) == (24, 40)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        latents = wider.encode(pixels).latents
+        assert torch.equal(latents, plain.encode(pixels).latents)
+        assert wider.decode(latents).sample.shape == pixels.shape
+
+
+def test_an_adversary_learns_texture_and_neither_loss_reaches_the_others_weights() -> None:
+    torch.manual_seed(0)
+    adversary = Adversary()
+    decoded = torch.nn.Parameter(0.05 * torch.randn(4, 3, 64, 64))
+    real = 0.3 * torch.randn(4, 3, 64, 64)
+    wanted, own, _ = adversary(decoded, real)
+    wanted.backward(retain_graph=True)
+    assert decoded.grad is not None
+    assert all(p.grad is None for p in adversary.parameters())
+    decoded.grad = None
+    own.backward()
+    assert decoded.grad is None
+    optimiser = torch.optim.Adam(adversary.parameters(), 1e-3)
+    apart = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        _, own, told = adversary(0.05 * torch.randn(4, 3, 64, 64), 0.3 * torch.randn(4, 3, 64, 64))
+        own.backward()
+        optimiser.step()
+        apart.append(told.item())
+    assert apart[-1] > 0.1 + 2 * abs(apart[0])
 
 
 def test_without_weight_it_is_the_plain_error_and_the_encoder_rests() -> None:

@@ -265,6 +265,7 @@ def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerato
             batch_sampler=order,
             num_workers=loop.workers,
             pin_memory=accelerator.device.type == "cuda",
+            generator=torch.Generator(),  # its own: dropout draws from torch's
         )
         return
 
