@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from stainglass.models import builtin
+from stainglass.models.pipeline import TissuePipeline
 from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 
@@ -71,3 +72,28 @@ def test_bad_input_is_one_line(
     assert "no generator of this name" in line
     line = bad(monkeypatch, capsys, "export", tmp_path, "--out", tmp_path / "o", "--form", "stainglass")
     assert "no generator" in line
+
+
+def test_a_distilled_run_gets_a_sharper_decoder(
+    run: Path, cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, sharp = tmp_path / "few", tmp_path / "sharp"
+    code, _, err = call(monkeypatch, capsys, "distil", run, "--out", few, "--cohort", cohort.path, *QUICK)
+    assert code == 0, err
+    words = ("sharpen", few, "--out", sharp, "--cohort", cohort.path)
+    assert "sharpen_steps" in bad(monkeypatch, capsys, *words, "--set", "train_autoencoder.sharpen_steps=0")
+    assert not sharp.exists()
+    larger = ("--set", "train_autoencoder.sharpen_steps=1", "--set", "train_autoencoder.adversary=0.1",
+              "--set", "autoencoder.decoder_widths=[16, 48]")  # fmt: skip
+    code, out, err = call(monkeypatch, capsys, *words, *larger)
+    assert code == 0, err
+    assert out.splitlines()[-1] == str(sharp / "generator")
+    found = TissuePipeline.from_pretrained(sharp / "generator")
+    assert found.facts is not None
+    assert found.facts.sampler.solver == "jumps"
+    assert tuple(found.autoencoder.config.decoder_widths) == (16, 48)
+    before = (sharp / "generator" / "stainglass.json").stat().st_mtime_ns
+    assert call(monkeypatch, capsys, *words, *larger)[0] == 0
+    assert (sharp / "generator" / "stainglass.json").stat().st_mtime_ns == before
+    assert "no run" in bad(monkeypatch, capsys, "sharpen", tmp_path, "--out", tmp_path / "o")
+    assert "itself" in bad(monkeypatch, capsys, "sharpen", few, "--out", few, *larger)

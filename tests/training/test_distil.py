@@ -24,7 +24,7 @@ from stainglass.synthesis.noise import window_noise
 from stainglass.training import distil
 from stainglass.training.denoise import LatentCrops, LatentSpace
 from stainglass.training.distil import Distil, few_step_sampling, load_guide
-from stainglass.training.stages import distilled_generator
+from stainglass.training.from_finished import distilled_generator
 
 SMALL = {"windows": 9, "noise_seeds": [0], "derange_um": 100.0, "bootstrap": 50, "recovery_genes": 10}
 

@@ -13,7 +13,8 @@ from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import EXPRESSION_OF, TOOK_PART, TissuePipeline
-from stainglass.training.stages import distilled_generator, train_generator
+from stainglass.training.from_finished import distilled_generator
+from stainglass.training.stages import train_generator
 
 LOOP = {"steps": 2, "batch": 2, "warmup": 1, "log_every": 1, "learning_rate": 1e-4}
 SMALL = {"windows": 9, "noise_seeds": [0], "derange_um": 100.0, "bootstrap": 50, "recovery_genes": 10}

@@ -27,20 +27,14 @@ def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
         Folder of the new run; an interrupted one goes on.
     """
     from stainglass.cli.common import write_provenance
-    from stainglass.cli.stages import refuse_another_run
+    from stainglass.cli.stages import refuse_another_run, refuse_no_run
     from stainglass.cohort.cohort import Cohort
-    from stainglass.errors import StainglassError
     from stainglass.models.pipeline import FACTS_FILE, TissuePipeline
     from stainglass.recipe_files import load_recipe, write_recipe
     from stainglass.training.distil import few_step_sampling, load_guide, refuse_foreign
-    from stainglass.training.stages import distilled_generator
+    from stainglass.training.from_finished import distilled_generator
 
-    if not (run / "recipe.yaml").is_file():
-        raise StainglassError(
-            run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote"
-        )
-    if out.resolve() == run.resolve():
-        raise StainglassError(out, "is the run to distil itself", "Choose another --out")
+    refuse_no_run(run, out)
     plan = load_recipe(run / "recipe.yaml", sets=sets)
     plan = plan.model_copy(update={"sampling": few_step_sampling(plan.sampling, plan.distil)})
     opened = Cohort.open(cohort or run / "cohort")

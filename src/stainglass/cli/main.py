@@ -28,6 +28,7 @@ from stainglass.cli.prepare import prepare
 from stainglass.cli.report import report
 from stainglass.cli.retrieve import retrieve
 from stainglass.cli.run import run
+from stainglass.cli.sharpen import sharpen
 from stainglass.cli.simulate import simulate
 from stainglass.cli.subtypes import subtypes
 from stainglass.cli.train import train
@@ -42,7 +43,7 @@ app = App(
 )
 
 VERBS = (
-    *(run, fetch, simulate, prepare, align, train, distil, generate, augment, evaluate, report),
+    *(run, fetch, simulate, prepare, align, train, distil, sharpen, generate, augment, evaluate, report),
     *(embed, retrieve, figures, components, compartments, subtypes, latent, ablate, export, doctor),
 )
 for verb in VERBS:

@@ -113,6 +113,22 @@ def _simulated(plan: Recipe, folder: Path) -> Path:
     return simulate_cohort(folder, s.tissue, s.patients, s.size_um, s.mpp, plan.seed)
 
 
+def refuse_no_run(run: Path, out: Path) -> None:
+    """Refuse what is no run, or to write a new one over it.
+
+    Raises
+    ------
+    StainglassError
+        When it has no recipe, or ``out`` is the same folder.
+    """
+    if not (run / "recipe.yaml").is_file():
+        raise StainglassError(
+            run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote"
+        )
+    if out.resolve() == run.resolve():
+        raise StainglassError(out, "is the run to begin with itself", "Choose another --out")
+
+
 def refuse_another_run(plan: Recipe, data: str, out: Path) -> None:
     """A folder that holds a run with other settings or data is not gone on with: the result would be neither."""
     path = out / "recipe.yaml"

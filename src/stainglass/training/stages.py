@@ -38,12 +38,11 @@ from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_sections, train_denoiser
-from stainglass.training.distil import taught_sampling, train_few_steps
 from stainglass.training.encode import latent_space
 from stainglass.training.fit import variable_genes
 from stainglass.training.loop import train
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
-from stainglass.training.start import Start, fingerprint, load_start
+from stainglass.training.start import Start, load_start
 
 OnPreview = Callable[[Path], None] | None
 
@@ -184,24 +183,24 @@ def train_generator(
     _refuse_nowhere_to_move(recipe, told_sections(split, recipe.train_denoiser))
     start, source = load_start(recipe, cohort, split), None
     if start is not None:
-        _same_checkpoint(run / "checkpoint.json", start.fingerprint)
+        same_checkpoint(run / "checkpoint.json", start.fingerprint)
     if recipe.denoiser.source is not None:  # before anything is trained for it
         checkpoint = find_checkpoint(recipe.denoiser.source, recipe.denoiser.revision)
         checkpoint.condition_width()
-        source = _same_checkpoint(run / "checkpoint.json", checkpoint.name)
+        source = same_checkpoint(run / "checkpoint.json", checkpoint.name)
     timing = run / "timing.json"
-    clip = _timed(timing, "clip", lambda: train_clip(cohort, split, recipe, run / "clip", on_preview))
-    autoencoder = _timed(
+    clip = timed(timing, "clip", lambda: train_clip(cohort, split, recipe, run / "clip", on_preview))
+    autoencoder = timed(
         timing,
         "autoencoder",
         lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start),
     )
-    space = _timed(
+    space = timed(
         timing,
         "encode",
         lambda: latent_space(cohort, split, recipe, autoencoder, None if start is None else start.facts),
     )
-    trained = _timed(
+    trained = timed(
         timing,
         "denoiser",
         lambda: train_denoiser(cohort, split, recipe, space, run / "denoiser", on_preview, clip, start),
@@ -224,7 +223,7 @@ def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
     """The generator that is there, if it is of these sections; one that was gone on from may have seen others before."""
     found = TissuePipeline.from_pretrained(run / "generator")
     facts = found.facts
-    if facts is None or not _trained_on(facts, split) or facts.mpp != cohort.mpp:
+    if facts is None or not trained_sections(facts, split) or facts.mpp != cohort.mpp:
         raise StainglassError(
             run,
             "holds a generator that was trained on other sections",
@@ -233,62 +232,10 @@ def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
     return found
 
 
-def _trained_on(facts: Facts, split: Split) -> bool:
+def trained_sections(facts: Facts, split: Split) -> bool:
     """Whether these are its training sections; where it has learnt from other generators, the last it was trained on."""
     own_alone = not {GONE_ON, GUIDED_BY} & facts.training.keys()
     return (facts.trained_on if own_alone else facts.trained_on[: len(split.train)]) == split.train
-
-
-def distilled_generator(
-    cohort: Cohort,
-    split: Split,
-    recipe: Recipe,
-    teacher: TissuePipeline,
-    run: Path,
-    guide: TissuePipeline | None = None,
-    on_preview: OnPreview = None,
-) -> TissuePipeline:
-    """A few-step generator in ``run/generator``, from a finished one of the same sections.
-
-    Parameters
-    ----------
-    recipe
-        The teacher's, with the sampling of the new one.
-    teacher
-        Changed by training.
-    guide
-        What `stainglass.training.distil.load_guide` found.
-    """
-    facts = teacher.facts
-    assert facts is not None
-    if not _trained_on(facts, split):
-        raise StainglassError(
-            cohort.path,
-            f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",
-            "Give the cohort it was trained on",
-        )
-    loop, timing = recipe.distil, run / "timing.json"
-    if guide is not None:
-        _same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
-    taught = taught_sampling(facts, loop)
-    _timed(
-        timing,
-        "distil",
-        lambda: train_few_steps(cohort, split, recipe, teacher, run / "distil", on_preview, guide),
-    )
-    few = {
-        "distilled to": f"{loop.levels} steps in {loop.steps} of training",
-        "distil seconds": round(read_json(timing, "timing")["distil"]),
-        "followed": loop.follow,
-        "guidance learnt along": f"{taught.guidance:g} at noise levels {taught.interval[0]:g} to {taught.interval[1]:g}",
-    }
-    if guide is not None and guide.facts is not None:
-        facts = facts.having_seen(guide.facts)
-        few[GUIDED_BY] = f"{fingerprint(guide.facts.name, guide)}, told {loop.guide_told}"
-    teacher.facts = replace(
-        facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
-    )
-    return save_generator(teacher, run / "generator", recipe)
 
 
 def save_generator(pipeline: TissuePipeline, folder: Path, recipe: Recipe) -> TissuePipeline:
@@ -351,7 +298,7 @@ def _facts(
     return facts if start is None else start.gone_on(facts)
 
 
-def _same_checkpoint(path: Path, name: str) -> str:
+def same_checkpoint(path: Path, name: str) -> str:
     """The name of what a run begins with, written down then: a hub id or folder that changed meanwhile is not gone on with.
 
     Raises
@@ -370,7 +317,7 @@ def _same_checkpoint(path: Path, name: str) -> str:
     return name
 
 
-def _timed(path: Path, name: str, work: Callable[[], Any]) -> Any:
+def timed(path: Path, name: str, work: Callable[[], Any]) -> Any:
     """Do the work and add its seconds to ``timing.json`` (a resumed stage adds up)."""
     began = time.perf_counter()
     try:

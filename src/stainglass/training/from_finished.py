@@ -1,0 +1,143 @@
+"""Generators made from finished ones: of few steps, or with a sharper decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.splits import Split
+from stainglass.config import Recipe
+from stainglass.errors import StainglassError
+from stainglass.files import read_json
+from stainglass.models.autoencoder import TissueAutoencoder
+from stainglass.models.pipeline import GUIDED_BY, Facts, SamplerSettings, TissuePipeline
+from stainglass.training.distil import taught_sampling, train_few_steps
+from stainglass.training.stages import (
+    same_checkpoint,
+    save_generator,
+    timed,
+    train_autoencoder,
+    trained_sections,
+)
+from stainglass.training.start import Start, fingerprint
+
+OnPreview = Callable[[Path], None] | None
+
+
+def distilled_generator(
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    teacher: TissuePipeline,
+    run: Path,
+    guide: TissuePipeline | None = None,
+    on_preview: OnPreview = None,
+) -> TissuePipeline:
+    """A few-step generator in ``run/generator``, from a finished one of the same sections.
+
+    Parameters
+    ----------
+    recipe
+        The teacher's, with the sampling of the new one.
+    teacher
+        Changed by training.
+    guide
+        What `stainglass.training.distil.load_guide` found.
+    """
+    facts = teacher.facts
+    assert facts is not None
+    _refuse_other_sections(facts, cohort, split)
+    loop, timing = recipe.distil, run / "timing.json"
+    if guide is not None:
+        same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
+    taught = taught_sampling(facts, loop)
+    timed(
+        timing,
+        "distil",
+        lambda: train_few_steps(cohort, split, recipe, teacher, run / "distil", on_preview, guide),
+    )
+    few = {
+        "distilled to": f"{loop.levels} steps in {loop.steps} of training",
+        "distil seconds": round(read_json(timing, "timing")["distil"]),
+        "followed": loop.follow,
+        "guidance learnt along": f"{taught.guidance:g} at noise levels {taught.interval[0]:g} to {taught.interval[1]:g}",
+    }
+    if guide is not None and guide.facts is not None:
+        facts = facts.having_seen(guide.facts)
+        few[GUIDED_BY] = f"{fingerprint(guide.facts.name, guide)}, told {loop.guide_told}"
+    teacher.facts = replace(
+        facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
+    )
+    return save_generator(teacher, run / "generator", recipe)
+
+
+def require_sharpening(generator: TissuePipeline, cohort: Cohort, split: Split, recipe: Recipe) -> None:
+    """Before anything is written: the decoder is ours, shall be trained, and of the tissue it was trained on.
+
+    Raises
+    ------
+    StainglassError
+        When any of it does not hold.
+    """
+    assert generator.facts is not None
+    _refuse_other_sections(generator.facts, cohort, split)
+    if recipe.train_autoencoder.sharpen_steps == 0:
+        raise StainglassError(
+            f"recipe {recipe.name}", "train_autoencoder.sharpen_steps is 0, so nothing would be sharpened",
+            "Set it, for instance to 1500",
+        )  # fmt: skip
+    if not isinstance(generator.autoencoder, TissueAutoencoder):
+        raise StainglassError(
+            generator.facts.name, "has an autoencoder that is not ours", "Sharpen a generator with our own"
+        )
+
+
+def sharpened_generator(
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    name: str,
+    generator: TissuePipeline,
+    run: Path,
+    on_preview: OnPreview = None,
+) -> TissuePipeline:
+    """The same generator with a sharper decoder, in ``run/generator``; see `require_sharpening`.
+
+    Parameters
+    ----------
+    name
+        Of what is sharpened, as the new run remembers it.
+    """
+    facts, loop, timing = generator.facts, recipe.train_autoencoder, run / "timing.json"
+    assert facts is not None
+    own = recipe.autoencoder.model_copy(update={"folder": None})
+    recipe = recipe.model_copy(update={"autoencoder": own})
+    start = Start(name, generator, fingerprint(name, generator))
+    same_checkpoint(run / "checkpoint.json", start.fingerprint)
+    nn.Module.to(generator.autoencoder, torch.float32)
+    decoder = timed(
+        timing,
+        "autoencoder",
+        lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start),
+    )
+    generator.register_modules(autoencoder=decoder)
+    told = f"{loop.sharpen_steps} steps of {loop.batch}" + (", with an adversary" if loop.adversary else "")
+    seconds = round(read_json(timing, "timing")["autoencoder"])
+    generator.facts = replace(
+        facts, training=facts.training | {"decoder sharpened": told, "sharpening seconds": seconds}
+    )
+    return save_generator(generator, run / "generator", recipe)
+
+
+def _refuse_other_sections(facts: Facts, cohort: Cohort, split: Split) -> None:
+    if not trained_sections(facts, split):
+        raise StainglassError(
+            cohort.path,
+            f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",
+            "Give the cohort it was trained on",
+        )

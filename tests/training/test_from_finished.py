@@ -1,0 +1,46 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from small_recipe import small_recipe
+from stainglass.cohort.cohort import Cohort
+from stainglass.config import Recipe
+from stainglass.errors import StainglassError
+from stainglass.models.autoencoder import encode_pixels
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.training.from_finished import require_sharpening, sharpened_generator
+
+
+def recipe(**changes: object) -> Recipe:
+    loop = {"steps": 5, "sharpen_steps": 2, "batch": 2, "crop_px": 64, "warmup": 1, "texture": 0.3}
+    return small_recipe(train_autoencoder={**loop, **changes})
+
+
+def test_a_sharper_decoder_leaves_everything_else(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
+    before = TissuePipeline.from_pretrained(run_folder / "generator")
+    found = TissuePipeline.from_pretrained(run_folder / "generator")
+    after = sharpened_generator(cohort, cohort.split(), recipe(), "before", found, tmp_path)
+    for name in ("condnet", "denoiser"):
+        old, new = getattr(before, name).state_dict(), getattr(after, name).state_dict()
+        assert all(torch.equal(old[key], new[key]) for key in old)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = encode_pixels(before.autoencoder, pixels)
+    assert torch.equal(latents, encode_pixels(after.autoencoder, pixels))
+    decoded = [p.autoencoder.decode(latents).sample for p in (before, after)]
+    assert not torch.allclose(*decoded, atol=1e-4)
+    assert before.facts is not None
+    assert after.facts is not None
+    told = {key: after.facts.training.get(key) for key in before.facts.training}
+    assert told == before.facts.training
+    assert after.facts.training["decoder sharpened"] == "2 steps of 2"
+    assert after.facts.sampling == before.facts.sampling
+
+
+def test_what_cannot_be_sharpened_is_refused(cohort: Cohort, run_folder: Path) -> None:
+    generator, split = TissuePipeline.from_pretrained(run_folder / "generator"), cohort.split()
+    with pytest.raises(StainglassError, match="sharpen_steps is 0"):
+        require_sharpening(generator, cohort, split, recipe(sharpen_steps=0))
+    with pytest.raises(StainglassError, match="training sections"):
+        require_sharpening(generator, cohort, replace(split, train=split.test, test=split.train), recipe())
