@@ -91,6 +91,7 @@ class Autoencoder(_Strict):
     """Of the decoder, where it shall be another than the encoder; a start with another decoder is given a fresh one, which
     ``train_autoencoder.sharpen_steps`` train."""
     decoder_blocks: tuple[int, int] | None = None
+    """Residual blocks of such a decoder at 1/4 and at 1/8."""
 
 
 class GeneEncoder(_Strict):
