@@ -229,6 +229,8 @@ class AutoencoderLoop(Loop):
     adversary: float = Field(0.0, ge=0)
     """Weight of a network that learns to tell decoded pictures from real ones in those steps (relativistic pairs, Huang et
     al. 2024); worth its time on a GPU, where they are many."""
+    stay: float = Field(0.0, ge=0, lt=1)
+    """Share of a start's decoder, of the same shape, that stays after those steps, weight by weight (Wortsman et al. 2022)."""
 
 
 class AlignLoop(Loop):

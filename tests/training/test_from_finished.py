@@ -10,7 +10,7 @@ from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import encode_pixels
 from stainglass.models.pipeline import TissuePipeline
-from stainglass.training.from_finished import require_sharpening, sharpened_generator
+from stainglass.training.from_finished import SHARPENED, require_sharpening, sharpened_generator
 
 
 def recipe(**changes: object) -> Recipe:
@@ -34,8 +34,33 @@ def test_a_sharper_decoder_leaves_everything_else(cohort: Cohort, run_folder: Pa
     assert after.facts is not None
     told = {key: after.facts.training.get(key) for key in before.facts.training}
     assert told == before.facts.training
-    assert after.facts.training["decoder sharpened"] == "2 steps of 2"
+    assert after.facts.training[SHARPENED].startswith("2 steps of 2 crops; ")
     assert after.facts.sampling == before.facts.sampling
+
+
+def test_a_share_of_the_decoder_stays_as_it_was(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
+    weights = []
+    for stay in (None, 0.0, 0.75):
+        found = TissuePipeline.from_pretrained(run_folder / "generator")
+        if stay is not None:
+            asked = recipe(stay=stay)
+            found = sharpened_generator(cohort, cohort.split(), asked, "before", found, tmp_path / str(stay))
+        weights.append(found.autoencoder.decoder.state_dict())
+    before, after, mixed = weights
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    for name in before:
+        expected = 0.75 * before[name] + 0.25 * after[name]
+        torch.testing.assert_close(mixed[name], expected, atol=2e-3, rtol=2e-3)  # half precision
+
+
+def test_of_another_shape_nothing_can_stay(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
+    found = TissuePipeline.from_pretrained(run_folder / "generator")
+    asked = recipe(stay=0.5)
+    wider = asked.autoencoder.model_copy(update={"decoder_widths": (8, 24)})
+    with pytest.raises(StainglassError, match="another shape"):
+        sharpened_generator(
+            cohort, cohort.split(), asked.model_copy(update={"autoencoder": wider}), "before", found, tmp_path
+        )
 
 
 def test_what_cannot_be_sharpened_is_refused(cohort: Cohort, run_folder: Path) -> None:

@@ -26,6 +26,8 @@ from stainglass.training.stages import (
 )
 from stainglass.training.start import Start, fingerprint
 
+SHARPENED = "decoder sharpened"
+"""Key of a generator's facts."""
 OnPreview = Callable[[Path], None] | None
 
 
@@ -126,10 +128,16 @@ def sharpened_generator(
         lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start),
     )
     generator.register_modules(autoencoder=decoder)
-    told = f"{loop.sharpen_steps} steps of {loop.batch}" + (", with an adversary" if loop.adversary else "")
+    told = f"{loop.sharpen_steps} steps of {loop.batch} crops" + (
+        ", with an adversary" if loop.adversary else ""
+    )
+    told += f", of what was before {loop.stay:g} stays" if loop.stay else ""
     seconds = round(read_json(timing, "timing")["autoencoder"])
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    told += f"; {seconds} seconds on {device}"
+    last = facts.training.get(SHARPENED)
     generator.facts = replace(
-        facts, training=facts.training | {"decoder sharpened": told, "sharpening seconds": seconds}
+        facts, training=facts.training | {SHARPENED: f"{last}; then {told}" if last else told}
     )
     return save_generator(generator, run / "generator", recipe)
 

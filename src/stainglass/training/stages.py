@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from torch import nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.config import Autoencoder, Recipe
+from stainglass.config import Autoencoder, AutoencoderLoop, Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
@@ -81,19 +82,7 @@ def train_autoencoder(
     spread = [shown[i] for i in np.linspace(0, len(shown) - 1, PREVIEWS).astype(int)]
     samples = pixels_to_input(torch.from_numpy(cohort.pixels(spread)))
     torch.manual_seed(loop.seed)
-    if start is None:
-        network = TissueAutoencoder(
-            settings.latent_channels, settings.widths, settings.blocks,
-            settings.decoder_widths, settings.decoder_blocks,
-        )  # fmt: skip
-    else:
-        network = start.pipeline.autoencoder
-        if not isinstance(network, TissueAutoencoder):
-            raise StainglassError(
-                "train_autoencoder.sharpen_steps", f"{start.name} has an autoencoder that is not ours",
-                "Set train_autoencoder.sharpen_steps=0",
-            )  # fmt: skip
-        network = _with_decoder(network, settings)
+    network = _to_train(settings, loop, start)
     if not torch.cuda.is_available():
         network = network.to(memory_format=torch.channels_last)  # measured a third faster on CPUs
     if start is None:
@@ -109,18 +98,44 @@ def train_autoencoder(
             texture=loop.texture, similarity=loop.similarity, adversary=loop.adversary,
         )  # fmt: skip
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
+    if start is not None and loop.stay > 0:
+        _stay(network, start.pipeline.autoencoder, loop.stay)
     network.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
 
 
-def _with_decoder(network: TissueAutoencoder, settings: Autoencoder) -> TissueAutoencoder:
-    """With the decoder it has, or a fresh one where the recipe asks for another shape."""
+def _to_train(settings: Autoencoder, loop: AutoencoderLoop, start: Start | None) -> TissueAutoencoder:
+    """A fresh autoencoder, or a copy of the start's, with a fresh decoder where the recipe asks for another shape of it."""
+    if start is None:
+        return TissueAutoencoder(
+            settings.latent_channels, settings.widths, settings.blocks,
+            settings.decoder_widths, settings.decoder_blocks,
+        )  # fmt: skip
+    network = start.pipeline.autoencoder
+    if not isinstance(network, TissueAutoencoder):
+        raise StainglassError(
+            "train_autoencoder.sharpen_steps", f"{start.name} has an autoencoder that is not ours",
+            "Set train_autoencoder.sharpen_steps=0",
+        )  # fmt: skip
     own = network.config
     shape = (own.decoder_widths or own.widths, own.decoder_blocks or own.blocks)
     asked = (settings.decoder_widths or shape[0], settings.decoder_blocks or shape[1])
     if [tuple(one) for one in asked] == [tuple(one) for one in shape]:
-        return network
+        return copy.deepcopy(network)
+    if loop.stay > 0:
+        raise StainglassError(
+            "train_autoencoder.stay", "the decoder has another shape than before, of which nothing can stay",
+            "Set train_autoencoder.stay=0, or leave autoencoder.decoder_widths and decoder_blocks out",
+        )  # fmt: skip
     return network.with_decoder(*asked)
+
+
+def _stay(network: TissueAutoencoder, before: TissueAutoencoder, share: float) -> None:
+    """Go back part of the way to the decoder's weights before."""
+    old = before.decoder.state_dict()
+    with torch.no_grad():
+        for name, weight in network.decoder.state_dict().items():
+            weight.lerp_(old[name].to(weight), share)
 
 
 def train_clip(
