@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 
 class _Strict(BaseModel):
@@ -87,10 +87,10 @@ class Autoencoder(_Strict):
     latent_channels: int = Field(16, ge=1)
     widths: tuple[int, int] = (64, 128)
     blocks: tuple[int, int] = (1, 2)
-    decoder_widths: tuple[int, int] | None = None
+    decoder_widths: tuple[PositiveInt, PositiveInt] | None = None
     """Of the decoder, where it shall be another than the encoder; a start with another decoder is given a fresh one, which
     ``train_autoencoder.sharpen_steps`` train."""
-    decoder_blocks: tuple[int, int] | None = None
+    decoder_blocks: tuple[NonNegativeInt, NonNegativeInt] | None = None
     """Residual blocks of such a decoder at 1/4 and at 1/8."""
 
 
@@ -302,7 +302,7 @@ class DenoiserLoop(Loop):
     stain_method: Literal["macenko", "reinhard"] = "macenko"
     """How stains are fitted, on the training slides."""
     stain_seed: int | None = None
-    """Stains are drawn with; by default ``seed``. Trainings that differ by ``seed`` alone can so share their rasters."""
+    """Seed that stains are drawn with; by default ``seed``. Trainings that differ by ``seed`` can so share rasters."""
 
     def in_stages(self) -> tuple[DenoiserLoop, ...]:
         """A loop a stage; this one itself without stages."""

@@ -24,6 +24,10 @@ class StainglassError(Exception):
         self.remedy = remedy
         super().__init__(f"{self.where}: {finding}. {remedy}.")
 
+    def __reduce__(self) -> tuple[type[StainglassError], tuple[str, str, str]]:
+        """Between processes it travels as what it was made of."""
+        return type(self), (self.where, self.finding, self.remedy)
+
 
 class StopRequested(Exception):
     """Training was asked to stop (SIGTERM or Ctrl-C) and has written its checkpoint."""

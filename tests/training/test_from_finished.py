@@ -53,19 +53,17 @@ def test_a_share_of_the_decoder_stays_as_it_was(cohort: Cohort, run_folder: Path
         torch.testing.assert_close(mixed[name], expected, atol=2e-3, rtol=2e-3)  # half precision
 
 
-def test_of_another_shape_nothing_can_stay(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
-    found = TissuePipeline.from_pretrained(run_folder / "generator")
-    asked = recipe(stay=0.5)
-    wider = asked.autoencoder.model_copy(update={"decoder_widths": (8, 24)})
-    with pytest.raises(StainglassError, match="another shape"):
-        sharpened_generator(
-            cohort, cohort.split(), asked.model_copy(update={"autoencoder": wider}), "before", found, tmp_path
-        )
-
-
 def test_what_cannot_be_sharpened_is_refused(cohort: Cohort, run_folder: Path) -> None:
     generator, split = TissuePipeline.from_pretrained(run_folder / "generator"), cohort.split()
     with pytest.raises(StainglassError, match="sharpen_steps is 0"):
         require_sharpening(generator, cohort, split, recipe(sharpen_steps=0))
     with pytest.raises(StainglassError, match="training sections"):
         require_sharpening(generator, cohort, replace(split, train=split.test, test=split.train), recipe())
+    asked = recipe(stay=0.5)
+    wider = asked.autoencoder.model_copy(update={"decoder_widths": (8, 24)})
+    with pytest.raises(StainglassError, match="another shape"):
+        require_sharpening(generator, cohort, split, asked.model_copy(update={"autoencoder": wider}))
+    assert generator.facts is not None
+    generator.facts = replace(generator.facts, mpp=2 * cohort.mpp)
+    with pytest.raises(StainglassError, match="µm/px"):
+        require_sharpening(generator, cohort, split, recipe())

@@ -2,6 +2,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,53 @@ def test_examples_drawn_by_other_processes_are_the_same_examples(tmp_path: Path)
     helped = train(Fit(), Line(), settings(accumulate=2, workers=2), tmp_path / "helped", "fit")
     torch.testing.assert_close(weights(alone), weights(helped), rtol=0, atol=0)
     assert losses(tmp_path / "alone") == losses(tmp_path / "helped")
+
+
+STOPPED_AS_A_GROUP = """
+import os, signal, sys
+import numpy as np, torch
+from pathlib import Path
+from stainglass.config import Loop
+from stainglass.errors import StopRequested
+from stainglass.training.loop import Objective, train
+
+class Fit(Objective):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(4, 4)
+    def forward(self, batch):
+        return self.net(batch["x"]).pow(2).mean(), {}
+
+class Examples:
+    def example(self, position):
+        if position == 4 * 12:
+            os.killpg(0, signal.SIGTERM)
+        return {"x": np.full(4, position, np.float32)}
+
+try:
+    train(Fit(), Examples(), Loop(steps=4000, batch=4, workers=2, checkpoint_every=4000), Path(sys.argv[1]), "fit")
+except StopRequested:
+    sys.exit(7)
+"""
+
+
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """As GNU timeout and SLURM send it: to the loop and to those who draw for it."""
+    words = [sys.executable, "-c", STOPPED_AS_A_GROUP, str(tmp_path)]
+    done = subprocess.run(words, start_new_session=True, timeout=60, check=False, capture_output=True)
+    assert done.returncode == 7, done.stderr.decode()[-2000:]
+    assert latest_checkpoint(tmp_path) is not None
+
+
+def test_what_another_process_finds_is_told_as_it_is(tmp_path: Path) -> None:
+    class Missing(Line):
+        def example(self, position: int) -> dict[str, np.ndarray]:
+            if position == 9:
+                raise StainglassError("section C2", "has no spots", "Leave it out")
+            return super().example(position)
+
+    with pytest.raises(StainglassError, match=r"section C2: has no spots\. Leave it out\."):
+        train(Fit(), Missing(), settings(workers=1), tmp_path, "fit")
 
 
 def test_it_learns_and_leaves_what_a_run_leaves(tmp_path: Path) -> None:

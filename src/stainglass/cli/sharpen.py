@@ -17,8 +17,8 @@ def sharpen(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ())
 
     For instance::
 
-        stainglass sharpen runs/breast_few --out runs/breast_sharp --set train_autoencoder.sharpen_steps=4000
-        stainglass evaluate runs/breast_sharp --cohort runs/breast/cohort
+        stainglass sharpen runs/breast --out runs/breast_finer --set train_autoencoder.sharpen_steps=4000
+        stainglass evaluate runs/breast_finer --cohort runs/breast/cohort
 
     Parameters
     ----------

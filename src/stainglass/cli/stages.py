@@ -114,19 +114,23 @@ def _simulated(plan: Recipe, folder: Path) -> Path:
 
 
 def refuse_no_run(run: Path, out: Path) -> None:
-    """Refuse what is no run, or to write a new one over it.
+    """Refuse what is no finished run, or to write a new one over it.
 
     Raises
     ------
     StainglassError
-        When it has no recipe, or ``out`` is the same folder.
+        When it has no recipe or no generator, or ``out`` is the same folder.
     """
     if not (run / "recipe.yaml").is_file():
         raise StainglassError(
             run, "no recipe.yaml, so this is no run", "Give the folder that 'stainglass train' wrote"
         )
+    if not (run / "generator" / "model_index.json").is_file():
+        raise StainglassError(run, "has no finished generator", "Let 'stainglass train' end first")
     if out.resolve() == run.resolve():
-        raise StainglassError(out, "is the run to begin with itself", "Choose another --out")
+        raise StainglassError(
+            out, "is the run itself, which a new one would overwrite", "Choose another --out"
+        )
 
 
 def refuse_another_run(plan: Recipe, data: str, out: Path) -> None:

@@ -52,6 +52,6 @@ class Adversary(nn.Module):
 
 
 def _steepness(says: Float[Tensor, "b 1 y x"], pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-    """Mean over patches of the squared gradient of what is said of them."""
+    """Squared gradient of what is said of all patches together, over their number."""
     (gradient,) = torch.autograd.grad(says.sum(), pixels, create_graph=True)
     return gradient.pow(2).sum() / says.numel()

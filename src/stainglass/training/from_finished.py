@@ -18,13 +18,14 @@ from stainglass.models.autoencoder import TissueAutoencoder
 from stainglass.models.pipeline import GUIDED_BY, Facts, SamplerSettings, TissuePipeline
 from stainglass.training.distil import taught_sampling, train_few_steps
 from stainglass.training.stages import (
+    other_decoder,
     same_checkpoint,
     save_generator,
     timed,
     train_autoencoder,
-    trained_sections,
+    trained_on_these,
 )
-from stainglass.training.start import Start, fingerprint
+from stainglass.training.start import SAME_MPP, Start, fingerprint
 
 SHARPENED = "decoder sharpened"
 """Key of a generator's facts."""
@@ -53,7 +54,7 @@ def distilled_generator(
     """
     facts = teacher.facts
     assert facts is not None
-    _refuse_other_sections(facts, cohort, split)
+    _refuse_other_tissue(facts, cohort, split)
     loop, timing = recipe.distil, run / "timing.json"
     if guide is not None:
         same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
@@ -87,7 +88,7 @@ def require_sharpening(generator: TissuePipeline, cohort: Cohort, split: Split, 
         When any of it does not hold.
     """
     assert generator.facts is not None
-    _refuse_other_sections(generator.facts, cohort, split)
+    _refuse_other_tissue(generator.facts, cohort, split)
     if recipe.train_autoencoder.sharpen_steps == 0:
         raise StainglassError(
             f"recipe {recipe.name}", "train_autoencoder.sharpen_steps is 0, so nothing would be sharpened",
@@ -97,6 +98,7 @@ def require_sharpening(generator: TissuePipeline, cohort: Cohort, split: Split, 
         raise StainglassError(
             generator.facts.name, "has an autoencoder that is not ours", "Sharpen a generator with our own"
         )
+    other_decoder(generator.autoencoder, recipe)
 
 
 def sharpened_generator(
@@ -142,8 +144,13 @@ def sharpened_generator(
     return save_generator(generator, run / "generator", recipe)
 
 
-def _refuse_other_sections(facts: Facts, cohort: Cohort, split: Split) -> None:
-    if not trained_sections(facts, split):
+def _refuse_other_tissue(facts: Facts, cohort: Cohort, split: Split) -> None:
+    if abs(cohort.mpp / facts.mpp - 1) > SAME_MPP:
+        raise StainglassError(
+            cohort.path, f"has {cohort.mpp:g} µm/px, the generator paints {facts.mpp:g}",
+            "Give the cohort it was trained on",
+        )  # fmt: skip
+    if not trained_on_these(facts, split):
         raise StainglassError(
             cohort.path,
             f"its training sections ({', '.join(split.train)}) are not the generator's ({', '.join(facts.trained_on)})",

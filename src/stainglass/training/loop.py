@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -260,18 +260,24 @@ def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerato
     micros = range(start * loop.accumulate, loop.steps * loop.accumulate)
     if loop.workers > 0:
         order = [list(positions(micro)) for micro in micros]
-        yield from DataLoader(
+        drawn_by_others = DataLoader(
             _Drawn(examples),
             batch_sampler=order,
             num_workers=loop.workers,
             pin_memory=accelerator.device.type == "cuda",
             generator=torch.Generator(),  # its own: dropout draws from torch's
+            multiprocessing_context="fork",  # what is held in memory is shared, not sent
+            worker_init_fn=_leave_stopping_to_the_loop,
+            collate_fn=_stacked,
         )
+        for batch in drawn_by_others:
+            if isinstance(batch, StainglassError):
+                raise batch
+            yield batch
         return
 
     def draw(micro: int) -> Batch:
-        drawn = [examples.example(position) for position in positions(micro)]
-        return {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}
+        return _batch([examples.example(position) for position in positions(micro)])
 
     with ThreadPoolExecutor(1) as pool:
         following = [pool.submit(draw, micro) for micro in micros[:1]]
@@ -282,14 +288,32 @@ def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerato
             yield batch
 
 
-class _Drawn(Dataset[dict[str, np.ndarray]]):
-    """Examples as PyTorch's loader takes them; a forked process has the rasters that are held in memory for nothing."""
+class _Drawn(Dataset[Any]):
+    """Examples as PyTorch's loader takes them; a finding is handed over as it is, to be raised where it is understood."""
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
 
-    def __getitem__(self, position: int) -> dict[str, np.ndarray]:
-        return self.examples.example(position)
+    def __getitem__(self, position: int) -> dict[str, np.ndarray] | StainglassError:
+        try:
+            return self.examples.example(position)
+        except StainglassError as error:
+            return error
+
+
+def _batch(drawn: Sequence[dict[str, np.ndarray]]) -> Batch:
+    return {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}
+
+
+def _stacked(drawn: list[Any]) -> Any:
+    found = [one for one in drawn if isinstance(one, StainglassError)]
+    return found[0] if found else _batch(drawn)
+
+
+def _leave_stopping_to_the_loop(worker: int) -> None:
+    """A signal to the whole group must not end who draws before the loop has written its checkpoint."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _preview(

@@ -146,10 +146,10 @@ class Sharpen(Reconstruct):
             told |= {"unlike": unlike.detach(), "detail": gap.detach(), "lattice": pattern.detach()}
             loss = error + self.similarity * unlike + self.texture * (gap + LATTICE * pattern)
             if self.adversary is not None:
-                wanted, own, apart = self.adversary(
+                against, own, told["told_apart"] = self.adversary(
                     decoded[..., from_y:, from_x:], wanted[..., from_y:, from_x:]
                 )
-                loss, told["told_apart"] = loss + self._against * wanted + own, apart
+                loss = loss + self._against * against + own
         return loss, told
 
     def detail(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b*3 n y x"]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.config import Autoencoder, AutoencoderLoop, Recipe
+from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
@@ -68,8 +68,10 @@ def train_autoencoder(
     StainglassError
         When a start's autoencoder is not ours and shall be sharpened.
     """
-    settings, loop = recipe.autoencoder, recipe.train_autoencoder
+    loop = recipe.train_autoencoder
     if start is not None and loop.sharpen_steps == 0:
+        if isinstance(start.pipeline.autoencoder, TissueAutoencoder):
+            other_decoder(start.pipeline.autoencoder, recipe)
         return start.pipeline.autoencoder
     if recipe.autoencoder.folder is not None:
         return load_autoencoder(recipe.autoencoder.folder)
@@ -82,7 +84,7 @@ def train_autoencoder(
     spread = [shown[i] for i in np.linspace(0, len(shown) - 1, PREVIEWS).astype(int)]
     samples = pixels_to_input(torch.from_numpy(cohort.pixels(spread)))
     torch.manual_seed(loop.seed)
-    network = _to_train(settings, loop, start)
+    network = _to_train(recipe, start)
     if not torch.cuda.is_available():
         network = network.to(memory_format=torch.channels_last)  # measured a third faster on CPUs
     if start is None:
@@ -104,8 +106,9 @@ def train_autoencoder(
     return load_autoencoder(finished)
 
 
-def _to_train(settings: Autoencoder, loop: AutoencoderLoop, start: Start | None) -> TissueAutoencoder:
+def _to_train(recipe: Recipe, start: Start | None) -> TissueAutoencoder:
     """A fresh autoencoder, or a copy of the start's, with a fresh decoder where the recipe asks for another shape of it."""
+    settings = recipe.autoencoder
     if start is None:
         return TissueAutoencoder(
             settings.latent_channels, settings.widths, settings.blocks,
@@ -117,17 +120,36 @@ def _to_train(settings: Autoencoder, loop: AutoencoderLoop, start: Start | None)
             "train_autoencoder.sharpen_steps", f"{start.name} has an autoencoder that is not ours",
             "Set train_autoencoder.sharpen_steps=0",
         )  # fmt: skip
-    own = network.config
-    shape = (own.decoder_widths or own.widths, own.decoder_blocks or own.blocks)
-    asked = (settings.decoder_widths or shape[0], settings.decoder_blocks or shape[1])
-    if [tuple(one) for one in asked] == [tuple(one) for one in shape]:
-        return copy.deepcopy(network)
+    asked = other_decoder(network, recipe)
+    return copy.deepcopy(network) if asked is None else network.with_decoder(*asked)
+
+
+def other_decoder(
+    network: TissueAutoencoder, recipe: Recipe
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Widths and blocks of the decoder that is asked for, if it is another than the network's.
+
+    Raises
+    ------
+    StainglassError
+        When it is, and would not be trained, or a share of the one before should stay.
+    """
+    settings, loop, own = recipe.autoencoder, recipe.train_autoencoder, network.config
+    shape = tuple(own.decoder_widths or own.widths), tuple(own.decoder_blocks or own.blocks)
+    asked = settings.decoder_widths or shape[0], settings.decoder_blocks or shape[1]
+    if asked == shape:
+        return None
+    if loop.sharpen_steps == 0:
+        raise StainglassError(
+            "autoencoder.decoder_widths, decoder_blocks", "ask for another decoder, and nothing would train it",
+            "Set train_autoencoder.sharpen_steps, for instance to 4000",
+        )  # fmt: skip
     if loop.stay > 0:
         raise StainglassError(
             "train_autoencoder.stay", "the decoder has another shape than before, of which nothing can stay",
             "Set train_autoencoder.stay=0, or leave autoencoder.decoder_widths and decoder_blocks out",
         )  # fmt: skip
-    return network.with_decoder(*asked)
+    return asked
 
 
 def _stay(network: TissueAutoencoder, before: TissueAutoencoder, share: float) -> None:
@@ -238,7 +260,7 @@ def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
     """The generator that is there, if it is of these sections; one that was gone on from may have seen others before."""
     found = TissuePipeline.from_pretrained(run / "generator")
     facts = found.facts
-    if facts is None or not trained_sections(facts, split) or facts.mpp != cohort.mpp:
+    if facts is None or not trained_on_these(facts, split) or facts.mpp != cohort.mpp:
         raise StainglassError(
             run,
             "holds a generator that was trained on other sections",
@@ -247,7 +269,7 @@ def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
     return found
 
 
-def trained_sections(facts: Facts, split: Split) -> bool:
+def trained_on_these(facts: Facts, split: Split) -> bool:
     """Whether these are its training sections; where it has learnt from other generators, the last it was trained on."""
     own_alone = not {GONE_ON, GUIDED_BY} & facts.training.keys()
     return (facts.trained_on if own_alone else facts.trained_on[: len(split.train)]) == split.train
