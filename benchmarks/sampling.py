@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import arguments, emit, in_turns, target
 from stainglass.config import Recipe
-from stainglass.models.autoencoder import TissueAutoencoder, decode_latents, encode_pixels
+from stainglass.models.autoencoder import decode_latents, encode_pixels, make_autoencoder
 from stainglass.models.denoiser import make_denoiser
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
 from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
@@ -68,7 +68,7 @@ def fresh(plan: Recipe) -> TissuePipeline:
     channels, side = plan.autoencoder.latent_channels, plan.windows.size_px // LATENT_STEP_PX
     genes = plan.genes
     pipeline = TissuePipeline(
-        TissueAutoencoder(channels, plan.autoencoder.widths, plan.autoencoder.blocks),
+        make_autoencoder(plan.autoencoder),
         GeneCondNet(
             genes.genes, genes.input, genes.width, genes.tokens, genes.top_k, plan.windows.reach_um
         ).eval(),

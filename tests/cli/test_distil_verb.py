@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -97,3 +99,17 @@ def test_a_distilled_run_gets_a_sharper_decoder(
     assert (sharp / "generator" / "stainglass.json").stat().st_mtime_ns == before
     assert "no run" in bad(monkeypatch, capsys, "sharpen", tmp_path, "--out", tmp_path / "o")
     assert "itself" in bad(monkeypatch, capsys, "sharpen", few, "--out", few, *larger)
+
+
+def test_a_cohort_of_another_scale_leaves_nothing_behind(
+    run: Path, cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(cohort.path, other)
+    index = json.loads((other / "cohort.json").read_text())
+    (other / "cohort.json").write_text(json.dumps({**index, "mpp": 2 * index["mpp"]}))
+    sharper = ("--set", "train_autoencoder.sharpen_steps=1")
+    for verb, settings in (("distil", QUICK), ("sharpen", sharper)):
+        line = bad(monkeypatch, capsys, verb, run, "--out", tmp_path / verb, "--cohort", other, *settings)
+        assert "µm/px" in line
+        assert not (tmp_path / verb).exists()

@@ -10,7 +10,12 @@ from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import encode_pixels
 from stainglass.models.pipeline import TissuePipeline
-from stainglass.training.from_finished import SHARPENED, require_sharpening, sharpened_generator
+from stainglass.training.from_finished import (
+    SHARPENED,
+    refuse_other_tissue,
+    require_sharpening,
+    sharpened_generator,
+)
 
 
 def recipe(**changes: object) -> Recipe:
@@ -56,14 +61,14 @@ def test_a_share_of_the_decoder_stays_as_it_was(cohort: Cohort, run_folder: Path
 def test_what_cannot_be_sharpened_is_refused(cohort: Cohort, run_folder: Path) -> None:
     generator, split = TissuePipeline.from_pretrained(run_folder / "generator"), cohort.split()
     with pytest.raises(StainglassError, match="sharpen_steps is 0"):
-        require_sharpening(generator, cohort, split, recipe(sharpen_steps=0))
+        require_sharpening(generator, recipe(sharpen_steps=0))
     with pytest.raises(StainglassError, match="training sections"):
-        require_sharpening(generator, cohort, replace(split, train=split.test, test=split.train), recipe())
+        refuse_other_tissue(generator, cohort, replace(split, train=split.test, test=split.train))
     asked = recipe(stay=0.5)
     wider = asked.autoencoder.model_copy(update={"decoder_widths": (8, 24)})
     with pytest.raises(StainglassError, match="another shape"):
-        require_sharpening(generator, cohort, split, asked.model_copy(update={"autoencoder": wider}))
+        require_sharpening(generator, asked.model_copy(update={"autoencoder": wider}))
     assert generator.facts is not None
     generator.facts = replace(generator.facts, mpp=2 * cohort.mpp)
     with pytest.raises(StainglassError, match="µm/px"):
-        require_sharpening(generator, cohort, split, recipe())
+        refuse_other_tissue(generator, cohort, split)

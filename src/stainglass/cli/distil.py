@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stainglass.cli.common import Sets, print_result, say_next
+from stainglass.cli.common import Sets
 from stainglass.cli.finished import CohortPath
+
+if TYPE_CHECKING:
+    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.splits import Split
+    from stainglass.models.pipeline import TissuePipeline
 
 
 def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) -> None:
@@ -26,26 +33,19 @@ def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     out
         Folder of the new run; an interrupted one goes on.
     """
-    from stainglass.cli.common import write_provenance
-    from stainglass.cli.stages import refuse_another_run, refuse_no_run
-    from stainglass.cohort.cohort import Cohort
-    from stainglass.models.pipeline import FACTS_FILE, TissuePipeline
-    from stainglass.recipe_files import load_recipe, write_recipe
+    from stainglass.cli.stages import make_from_finished, refuse_no_run
+    from stainglass.recipe_files import load_recipe
     from stainglass.training.distil import few_step_sampling, load_guide, refuse_foreign
     from stainglass.training.from_finished import distilled_generator
 
     refuse_no_run(run, out)
     plan = load_recipe(run / "recipe.yaml", sets=sets)
     plan = plan.model_copy(update={"sampling": few_step_sampling(plan.sampling, plan.distil)})
-    opened = Cohort.open(cohort or run / "cohort")
-    refuse_another_run(plan, str(run), out)
-    if not (out / "generator" / FACTS_FILE).is_file():
-        teacher, split = TissuePipeline.from_pretrained(run / "generator"), opened.split(plan.split.name)
+
+    def prepare(opened: Cohort, split: Split, teacher: TissuePipeline) -> Callable[[], object]:
         assert teacher.facts is not None
         refuse_foreign(teacher)
         guide = load_guide(opened, split, plan.distil, teacher.facts)
-        write_recipe(plan, out / "recipe.yaml")
-        write_provenance(out, plan, data=str(run))
-        distilled_generator(opened, split, plan, teacher, out, guide)
-    say_next(f"stainglass evaluate {out} --cohort {opened.path}")
-    print_result(out / "generator")
+        return lambda: distilled_generator(opened, split, plan, teacher, out, guide)
+
+    make_from_finished(run, out, cohort, plan, prepare)

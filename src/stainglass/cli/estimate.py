@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Prepare, Recipe
 from stainglass.files import read_json
-from stainglass.models.autoencoder import TissueAutoencoder
+from stainglass.models.autoencoder import make_autoencoder
 from stainglass.models.builtin import resolve_autoencoder
 from stainglass.models.clip import TissueCLIP, in_chunks, info_nce
 from stainglass.models.denoiser import make_denoiser, predict_velocity
@@ -181,13 +181,7 @@ def _training_seconds(plan: Recipe) -> tuple[float, float]:
     loop, given = plan.train_autoencoder, (plan.autoencoder.folder, plan.denoiser.source, plan.start)
     seconds, parameters = 0.0, 0
     if given == (None, None, None):
-        network = TissueAutoencoder(
-            plan.autoencoder.latent_channels,
-            plan.autoencoder.widths,
-            plan.autoencoder.blocks,
-            plan.autoencoder.decoder_widths,
-            plan.autoencoder.decoder_blocks,
-        )
+        network = make_autoencoder(plan.autoencoder)
         crop = torch.zeros(loop.batch, 3, loop.crop_px, loop.crop_px)
         parameters += sum(p.numel() for p in network.parameters())
         seconds += (

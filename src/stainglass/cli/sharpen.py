@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stainglass.cli.common import Sets, print_result, say_next
+from stainglass.cli.common import Sets
 from stainglass.cli.finished import CohortPath
+
+if TYPE_CHECKING:
+    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.splits import Split
+    from stainglass.models.pipeline import TissuePipeline
 
 
 def sharpen(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) -> None:
@@ -27,22 +34,15 @@ def sharpen(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ())
     out
         Folder of the new run; an interrupted one goes on.
     """
-    from stainglass.cli.common import write_provenance
-    from stainglass.cli.stages import refuse_another_run, refuse_no_run
-    from stainglass.cohort.cohort import Cohort
-    from stainglass.models.pipeline import FACTS_FILE, TissuePipeline
-    from stainglass.recipe_files import load_recipe, write_recipe
+    from stainglass.cli.stages import make_from_finished, refuse_no_run
+    from stainglass.recipe_files import load_recipe
     from stainglass.training.from_finished import require_sharpening, sharpened_generator
 
     refuse_no_run(run, out)
     plan = load_recipe(run / "recipe.yaml", sets=sets)
-    opened = Cohort.open(cohort or run / "cohort")
-    refuse_another_run(plan, str(run), out)
-    if not (out / "generator" / FACTS_FILE).is_file():
-        generator, split = TissuePipeline.from_pretrained(run / "generator"), opened.split(plan.split.name)
-        require_sharpening(generator, opened, split, plan)
-        write_recipe(plan, out / "recipe.yaml")
-        write_provenance(out, plan, data=str(run))
-        sharpened_generator(opened, split, plan, str(run), generator, out)
-    say_next(f"stainglass evaluate {out} --cohort {opened.path}")
-    print_result(out / "generator")
+
+    def prepare(opened: Cohort, split: Split, generator: TissuePipeline) -> Callable[[], object]:
+        require_sharpening(generator, plan)
+        return lambda: sharpened_generator(opened, split, plan, str(run), generator, out)
+
+    make_from_finished(run, out, cohort, plan, prepare)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from stainglass.cli.alignment import examine
 from stainglass.cli.analyse import analyse_run, embed_run
-from stainglass.cli.common import write_provenance
+from stainglass.cli.common import print_result, say_next, write_provenance
 from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.expression import add_expression
@@ -18,12 +19,13 @@ from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, sha256_of
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.pipeline import FACTS_FILE, SamplerSettings, TissuePipeline
 from stainglass.progress import console
 from stainglass.recipe_files import write_recipe
 from stainglass.report.page import write_report
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.synthesis.generator import Generator
+from stainglass.training.from_finished import refuse_other_tissue
 from stainglass.training.stages import train_generator
 
 OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "checkpoint.json", "simulated", "cohort", "autoencoder", "denoiser",
@@ -131,6 +133,37 @@ def refuse_no_run(run: Path, out: Path) -> None:
         raise StainglassError(
             out, "is the run itself, which a new one would overwrite", "Choose another --out"
         )
+
+
+def make_from_finished(
+    run: Path,
+    out: Path,
+    cohort: Path | None,
+    plan: Recipe,
+    prepare: Callable[[Cohort, Split, TissuePipeline], Callable[[], object]],
+) -> None:
+    """A new run from a finished run's generator; what is finished is not done again.
+
+    Parameters
+    ----------
+    cohort
+        By default the finished run's own.
+    prepare
+        Refuses what cannot be made, before anything is written, and returns what makes it.
+    """
+    opened = Cohort.open(cohort or run / "cohort")
+    refuse_another_run(plan, str(run), out)
+    if not (out / "generator" / FACTS_FILE).is_file():
+        generator, split = TissuePipeline.from_pretrained(run / "generator"), opened.split(plan.split.name)
+        refuse_other_tissue(
+            generator, opened, split
+        )  # again when it is made; here, before anything is written
+        make = prepare(opened, split, generator)
+        write_recipe(plan, out / "recipe.yaml")
+        write_provenance(out, plan, data=str(run))
+        make()
+    say_next(f"stainglass evaluate {out} --cohort {opened.path}")
+    print_result(out / "generator")
 
 
 def refuse_another_run(plan: Recipe, data: str, out: Path) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stainglass.config import Autoencoder as AutoencoderSettings
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.builtin import resolve_autoencoder
@@ -159,6 +160,14 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
         """Latents → pixels, about −1…1 (not clipped)."""
         pixels = F.conv_transpose2d(latents, self.basis, stride=LATENT_STEP_PX) + self.decoder(latents)
         return DecoderOutput(sample=pixels) if return_dict else (pixels,)
+
+
+def make_autoencoder(settings: AutoencoderSettings) -> TissueAutoencoder:
+    """Build the network that a recipe asks for, with fresh weights."""
+    return TissueAutoencoder(
+        settings.latent_channels, settings.widths, settings.blocks,
+        settings.decoder_widths, settings.decoder_blocks,
+    )  # fmt: skip
 
 
 def _decoder(latent_channels: int, widths: Sequence[int], blocks: Sequence[int]) -> nn.Sequential:

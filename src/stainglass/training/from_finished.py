@@ -15,9 +15,10 @@ from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
-from stainglass.models.pipeline import GUIDED_BY, Facts, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import GUIDED_BY, SamplerSettings, TissuePipeline
 from stainglass.training.distil import taught_sampling, train_few_steps
 from stainglass.training.stages import (
+    device_name,
     other_decoder,
     same_checkpoint,
     save_generator,
@@ -54,7 +55,7 @@ def distilled_generator(
     """
     facts = teacher.facts
     assert facts is not None
-    _refuse_other_tissue(facts, cohort, split)
+    refuse_other_tissue(teacher, cohort, split)
     loop, timing = recipe.distil, run / "timing.json"
     if guide is not None:
         same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
@@ -79,8 +80,8 @@ def distilled_generator(
     return save_generator(teacher, run / "generator", recipe)
 
 
-def require_sharpening(generator: TissuePipeline, cohort: Cohort, split: Split, recipe: Recipe) -> None:
-    """Before anything is written: the decoder is ours, shall be trained, and of the tissue it was trained on.
+def require_sharpening(generator: TissuePipeline, recipe: Recipe) -> None:
+    """Before anything is written: the decoder is ours and shall be trained.
 
     Raises
     ------
@@ -88,7 +89,6 @@ def require_sharpening(generator: TissuePipeline, cohort: Cohort, split: Split, 
         When any of it does not hold.
     """
     assert generator.facts is not None
-    _refuse_other_tissue(generator.facts, cohort, split)
     if recipe.train_autoencoder.sharpen_steps == 0:
         raise StainglassError(
             f"recipe {recipe.name}", "train_autoencoder.sharpen_steps is 0, so nothing would be sharpened",
@@ -119,6 +119,7 @@ def sharpened_generator(
     """
     facts, loop, timing = generator.facts, recipe.train_autoencoder, run / "timing.json"
     assert facts is not None
+    refuse_other_tissue(generator, cohort, split)
     own = recipe.autoencoder.model_copy(update={"folder": None})
     recipe = recipe.model_copy(update={"autoencoder": own})
     start = Start(name, generator, fingerprint(name, generator))
@@ -130,13 +131,10 @@ def sharpened_generator(
         lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start),
     )
     generator.register_modules(autoencoder=decoder)
-    told = f"{loop.sharpen_steps} steps of {loop.batch} crops" + (
-        ", with an adversary" if loop.adversary else ""
-    )
-    told += f", of what was before {loop.stay:g} stays" if loop.stay else ""
-    seconds = round(read_json(timing, "timing")["autoencoder"])
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    told += f"; {seconds} seconds on {device}"
+    how = [f"{loop.sharpen_steps} steps of {loop.batch} crops"]
+    how += ["with an adversary"] if loop.adversary else []
+    how += [f"of what was before {loop.stay:g} stays"] if loop.stay else []
+    told = f"{', '.join(how)}; {round(read_json(timing, 'timing')['autoencoder'])} seconds on {device_name()}"
     last = facts.training.get(SHARPENED)
     generator.facts = replace(
         facts, training=facts.training | {SHARPENED: f"{last}; then {told}" if last else told}
@@ -144,7 +142,16 @@ def sharpened_generator(
     return save_generator(generator, run / "generator", recipe)
 
 
-def _refuse_other_tissue(facts: Facts, cohort: Cohort, split: Split) -> None:
+def refuse_other_tissue(generator: TissuePipeline, cohort: Cohort, split: Split) -> None:
+    """Refuse a cohort at another scale, or with other training sections, than the generator was trained on.
+
+    Raises
+    ------
+    StainglassError
+        When it is such a one.
+    """
+    facts = generator.facts
+    assert facts is not None
     if abs(cohort.mpp / facts.mpp - 1) > SAME_MPP:
         raise StainglassError(
             cohort.path, f"has {cohort.mpp:g} µm/px, the generator paints {facts.mpp:g}",

@@ -19,7 +19,12 @@ from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
-from stainglass.models.autoencoder import TissueAutoencoder, load_autoencoder, pixels_to_input
+from stainglass.models.autoencoder import (
+    TissueAutoencoder,
+    load_autoencoder,
+    make_autoencoder,
+    pixels_to_input,
+)
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
 from stainglass.models.features import EfficientNetLite0
@@ -108,12 +113,8 @@ def train_autoencoder(
 
 def _to_train(recipe: Recipe, start: Start | None) -> TissueAutoencoder:
     """A fresh autoencoder, or a copy of the start's, with a fresh decoder where the recipe asks for another shape of it."""
-    settings = recipe.autoencoder
     if start is None:
-        return TissueAutoencoder(
-            settings.latent_channels, settings.widths, settings.blocks,
-            settings.decoder_widths, settings.decoder_blocks,
-        )  # fmt: skip
+        return make_autoencoder(recipe.autoencoder)
     network = start.pipeline.autoencoder
     if not isinstance(network, TissueAutoencoder):
         raise StainglassError(
@@ -326,13 +327,18 @@ def _facts(
             "batch": loop.batch,
             "seed": loop.seed,
             "seconds": {key: round(value) for key, value in seconds.items()},
-            "device": str(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"),
+            "device": device_name(),
         },
         pooled=recipe.denoiser.pooled == "token" if start is None else start.facts.pooled,
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
         stains=space.stains,
     )
     return facts if start is None else start.gone_on(facts)
+
+
+def device_name() -> str:
+    """What trains here, for the model card."""
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "CPU"
 
 
 def same_checkpoint(path: Path, name: str) -> str:
