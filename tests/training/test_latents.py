@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_what_is_encoded_is_not_encoded_again(cohort: Cohort, autoencoder: Tissu
     before = path.stat().st_mtime_ns
     encode_sections(cohort, [name], autoencoder, [0])
     assert path.stat().st_mtime_ns == before
+
+
+def test_another_decoder_finds_the_latents_that_are_there_and_another_encoder_does_not(
+    autoencoder: TissueAutoencoder,
+) -> None:
+    before = raster_name(autoencoder)
+    for part, same in (("decoder", True), ("encoder", False)):
+        other = copy.deepcopy(autoencoder)
+        with torch.no_grad():
+            next(getattr(other, part).parameters()).add_(1)
+        assert (raster_name(other) == before) is same
 
 
 @pytest.mark.parametrize("turn", TURNS)

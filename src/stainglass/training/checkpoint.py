@@ -29,11 +29,19 @@ class Resumed:
     state: dict[str, Any]
 
 
-def hash_of_weights(*networks: nn.Module) -> str:
-    """Ten hex digits of the SHA-256 of names and values: what is trained on the result of other weights is told apart by it."""
+def hash_of_weights(*networks: nn.Module, without: str | None = None) -> str:
+    """Ten hex digits of the SHA-256 of names and values: what is trained on the result of other weights is told apart by it.
+
+    Parameters
+    ----------
+    without
+        Names that begin so do not count.
+    """
     digest = hashlib.sha256()
     for network in networks:
         for name, value in sorted(network.state_dict().items()):
+            if without is not None and name.startswith(without):
+                continue
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:10]

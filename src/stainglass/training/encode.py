@@ -36,8 +36,11 @@ Stable Diffusion 3's tiny one, 20 latents are enough."""
 
 
 def raster_name(autoencoder: Any, turn: int = 0, stain: str = "") -> str:
-    """``<class>-<hash of the weights>-<turn>[-<stain>]``: another autoencoder or stain gives another raster beside it."""
-    name = f"{type(autoencoder).__name__.lower()}-{hash_of_weights(autoencoder)}-{turn}"
+    """``<class>-<hash of the weights>-<turn>[-<stain>]``: another encoder or stain gives another raster beside it.
+
+    A decoder has no say in latents, so those of a sharpened one are there already.
+    """
+    name = f"{type(autoencoder).__name__.lower()}-{hash_of_weights(autoencoder, without='decoder.')}-{turn}"
     return f"{name}-{stain}" if stain else name
 
 
