@@ -127,6 +127,16 @@ def test_few_steps_are_learnt_in_the_stains_the_teacher_was_given(
     assert 0.4 < np.mean(other) < 0.9  # two stains of three are not its own
 
 
+def test_what_is_distilled_twice_tells_of_both(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
+    few = distilled(cohort, run_folder, plan(), tmp_path / "few")
+    again = plan(guidance=1.0)
+    fewer = distilled_generator(cohort, cohort.split(), again, few, tmp_path / "fewer")
+    assert fewer.facts is not None
+    both = "2 steps in 4 of training; then 2 steps in 4 of training"
+    assert fewer.facts.training["distilled to"] == both
+    assert fewer.facts.training["guidance learnt along"].endswith(" 0.9; then none")
+
+
 def test_a_cohort_it_was_not_trained_on_is_refused(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
     teacher = TissuePipeline.from_pretrained(run_folder / "generator")
     split = replace(cohort.split(), train=cohort.split().train[:1])

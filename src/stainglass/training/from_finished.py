@@ -15,7 +15,7 @@ from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
-from stainglass.models.pipeline import GUIDED_BY, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import GUIDED_BY, Facts, SamplerSettings, TissuePipeline
 from stainglass.training.distil import taught_sampling, train_few_steps
 from stainglass.training.stages import (
     device_name,
@@ -60,6 +60,7 @@ def distilled_generator(
     if guide is not None:
         same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
     taught = taught_sampling(facts, loop)
+    low, high = taught.interval
     timed(
         timing,
         "distil",
@@ -67,10 +68,13 @@ def distilled_generator(
     )
     few = {
         "distilled to": f"{loop.levels} steps in {loop.steps} of training",
-        "distil seconds": round(read_json(timing, "timing")["distil"]),
+        "distil seconds": str(round(read_json(timing, "timing")["distil"])),
         "followed": loop.follow,
-        "guidance learnt along": f"{taught.guidance:g} at noise levels {taught.interval[0]:g} to {taught.interval[1]:g}",
+        "guidance learnt along": "none"
+        if taught.guidance == 1.0
+        else f"{taught.guidance:g} at noise levels {low:g} to {high:g}",
     }
+    few = {key: _then(facts, key, told) for key, told in few.items()}
     if guide is not None and guide.facts is not None:
         facts = facts.having_seen(guide.facts)
         few[GUIDED_BY] = f"{fingerprint(guide.facts.name, guide)}, told {loop.guide_told}"
@@ -135,11 +139,14 @@ def sharpened_generator(
     how += ["with an adversary"] if loop.adversary else []
     how += [f"of what was before {loop.stay:g} stays"] if loop.stay else []
     told = f"{', '.join(how)}; {round(read_json(timing, 'timing')['autoencoder'])} seconds on {device_name()}"
-    last = facts.training.get(SHARPENED)
-    generator.facts = replace(
-        facts, training=facts.training | {SHARPENED: f"{last}; then {told}" if last else told}
-    )
+    generator.facts = replace(facts, training=facts.training | {SHARPENED: _then(facts, SHARPENED, told)})
     return save_generator(generator, run / "generator", recipe)
+
+
+def _then(facts: Facts, key: str, told: str) -> str:
+    """What is told of a training, behind what was told of one like it before."""
+    last = facts.training.get(key)
+    return told if last is None else f"{last}; then {told}"
 
 
 def refuse_other_tissue(generator: TissuePipeline, cohort: Cohort, split: Split) -> None:
