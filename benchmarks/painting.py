@@ -112,13 +112,18 @@ class Bench:
         )
         began = time.perf_counter()
         painted: NDArray[np.uint8] = painter.paint(real.windows, real.conditions, self.seed)
-        seconds = (time.perf_counter() - began) / len(real)
-        found = judge_features(self.judges, painted, f"{settings.solver} {settings.steps}")
         return {
             "solver": settings.solver,
             "steps": settings.steps,
             "evaluations": asked,
-            "seconds_a_window": round(seconds, 3),
+            "seconds_a_window": round((time.perf_counter() - began) / len(real), 3),
+            **self.seen(painted, f"{settings.solver} {settings.steps}"),
+        }
+
+    def seen(self, pictures: NDArray[np.uint8], what: str) -> dict[str, dict[str, float]]:
+        """What the judges make of pictures of these windows; ``what`` they are is told on the progress bar."""
+        found = judge_features(self.judges, pictures, what)
+        return {
             "fd_ratio": {
                 name: round(frechet_distance(f, self.features[name]) / self.train[name], 3)
                 for name, f in found.items()
