@@ -17,6 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
+from stainglass.models.model_card import BEFORE
 from stainglass.models.pipeline import GONE_ON, GUIDED_BY, Facts, SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
@@ -154,7 +155,7 @@ def _before(facts: Facts) -> str:
     name, guide = facts.training.get(GONE_ON), facts.training.get(GUIDED_BY)
     if name is None and guide is None:
         return ""
-    before = [v for key, v in facts.training.items() if key.endswith("before, denoiser steps")]
+    before = [v for key, v in facts.training.items() if key.endswith(f"{BEFORE}denoiser steps")]
     told = [] if name is None else [f"gone on from {name} ({sum(before)} steps before)"]
     told += [] if guide is None else [f"distilled away from {guide}"]
     return f"; {'; '.join(told)}; all sections ever trained on: {', '.join(facts.trained_on)}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stainglass.models.pipeline import Facts
+
+BEFORE = "before, "
+"""Stands before the keys of what a generator was gone on from, once for each training that came after."""
 
 _CARD = """---
 library_name: stainglass
@@ -47,7 +51,6 @@ every figure.
 def write_model_card(folder: Path, facts: Facts, parameters: dict[str, int]) -> None:
     """Write ``README.md`` into a saved generator."""
     parts = "\n".join(f"- {name}: {count / 1e6:.2f} million parameters" for name, count in parameters.items())
-    training = "\n".join(f"- {key}: {value}" for key, value in facts.training.items()) or "- not recorded"
     text = _CARD.format(
         name=facts.name,
         window_px=facts.window_px,
@@ -62,6 +65,27 @@ def write_model_card(folder: Path, facts: Facts, parameters: dict[str, int]) -> 
         genes=len(facts.gene_ids),
         first=", ".join(facts.gene_symbols[:8]),
         parts=parts,
-        training=training,
+        training=_history(facts.training),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _history(training: Mapping[str, Any]) -> str:
+    """A paragraph for each training, from the first to the last."""
+    trainings: dict[int, list[str]] = {}
+    for key, value in training.items():
+        since = key.count(BEFORE)
+        trainings.setdefault(since, []).append(f"{key.replace(BEFORE, '')}: {_told(value)}")
+    if not trainings:
+        return "- not recorded"
+    first_to_last = [trainings[since] for since in sorted(trainings, reverse=True)]
+    if len(first_to_last) == 1:
+        return "\n".join(f"- {fact}" for fact in first_to_last[0])
+    return "\n".join(f"{number}. {'; '.join(facts)}" for number, facts in enumerate(first_to_last, 1))
+
+
+def _told(value: Any) -> str:
+    """A fact as text; of several seconds, those that were any."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{name} {number}" for name, number in value.items() if number) or "none"

@@ -13,6 +13,7 @@ from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.models.denoiser import grow_attention
+from stainglass.models.model_card import BEFORE
 from stainglass.models.pipeline import GONE_ON, Facts, TissuePipeline
 from stainglass.training.checkpoint import hash_of_weights
 
@@ -42,7 +43,7 @@ class Start:
     def gone_on(self, facts: Facts) -> Facts:
         """Facts of what was trained from here, with all that was learnt before: sections, patients, data, how."""
         before = self.facts
-        told = {f"before, {key}": value for key, value in before.training.items()}
+        told = {f"{BEFORE}{key}": value for key, value in before.training.items()}
         after = facts.having_seen(before)
         return replace(after, training={**after.training, GONE_ON: before.name, **told})
 
