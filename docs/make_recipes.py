@@ -12,7 +12,7 @@ import json
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -167,6 +167,8 @@ def type_name(kind: Any) -> str:
     if kind in words:
         return words[kind]
     inner = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return type_name(inner[0])
     if get_origin(kind) is Literal:
         return " · ".join(f"`{value}`" for value in inner)
     if get_origin(kind) is tuple and inner[-1] is Ellipsis:

@@ -15,10 +15,6 @@ from stainglass.errors import StainglassError
 from stainglass.sections import open_slide, read_section, read_sections
 
 
-def refused(finding):
-    return pytest.raises(StainglassError, match=finding)
-
-
 def spots_of(l_shape, counts=None):
     obs = l_shape.positions.set_index("barcode")[["in_tissue", "array_row", "array_col"]]
     matrix = csr_matrix(l_shape.counts.astype(np.float32)) if counts is None else counts
@@ -36,12 +32,12 @@ def spots_of(l_shape, counts=None):
 def test_counts_that_are_no_counts(l_shape, slide_file, value, finding):
     spots = spots_of(l_shape)
     spots.X[0, 0] = value
-    with refused(finding):
+    with pytest.raises(StainglassError, match=finding):
         read_section(spots, slide=slide_file("pyramid"))
 
 
 def test_normalised_counts(l_shape, slide_file):
-    with refused("seems normalised.*Give the raw counts"):
+    with pytest.raises(StainglassError, match=r"seems normalised.*Give the raw counts"):
         read_section(
             spots_of(l_shape, csr_matrix(np.log1p(l_shape.counts.toarray()))), slide=slide_file("pyramid")
         )
@@ -52,12 +48,12 @@ def test_text_instead_of_counts(st_folder):
     table = pd.read_csv(folder / "counts/Q1.tsv.gz", sep="\t", index_col=0).astype(object)
     table.iloc[3, 1] = "many"
     table.to_csv(folder / "counts/Q1.tsv.gz", sep="\t")
-    with refused("gene KRT5 holds text"):
+    with pytest.raises(StainglassError, match="gene KRT5 holds text"):
         read_section(folder)
 
 
 def test_barcodes_that_match_nothing(l_shape, spaceranger):
-    with refused("no barcode of the counts .* has a position"):
+    with pytest.raises(StainglassError, match=r"no barcode of the counts .* has a position"):
         read_section(spaceranger(barcodes=[f"{i}-9-OTHER" for i in range(110)]))
 
 
@@ -73,7 +69,7 @@ def test_some_barcodes_without_position(l_shape, spaceranger):
 
 
 def test_a_barcode_twice(l_shape, spaceranger):
-    with refused("stands twice in the matrix"):
+    with pytest.raises(StainglassError, match="stands twice in the matrix"):
         read_section(spaceranger(barcodes=[l_shape.barcodes[1], *l_shape.barcodes[1:]]))
 
 
@@ -87,7 +83,7 @@ def rewrite_positions(folder, change):
 def test_no_spot_on_tissue(spaceranger):
     folder = spaceranger(positions="header")
     rewrite_positions(folder, lambda table: table.__setitem__("in_tissue", 0))
-    with refused("no spot lies on tissue.*110 outside tissue"):
+    with pytest.raises(StainglassError, match=r"no spot lies on tissue.*110 outside tissue"):
         read_section(folder)
 
 
@@ -109,7 +105,9 @@ def test_every_spot_stays_and_says_why_it_is_dropped(spaceranger, l_shape):
 
 def test_a_slide_of_another_resolution(spaceranger):
     folder = spaceranger()
-    with refused("spots on tissue lie outside this image.*full-resolution slide"):
+    with pytest.raises(
+        StainglassError, match=r"spots on tissue lie outside this image.*full-resolution slide"
+    ):
         read_section(folder, slide=folder / "outs/spatial/tissue_lowres_image.png")
 
 
@@ -121,14 +119,14 @@ def test_positions_of_another_section(spaceranger):
         table["pxl_row_in_fullres"] = table["pxl_row_in_fullres"].to_numpy()[order]
 
     rewrite_positions(folder, shuffle)
-    with refused("do not lie on the array's lattice"):
+    with pytest.raises(StainglassError, match="do not lie on the array's lattice"):
         read_section(folder)
 
 
 def test_a_position_that_is_missing(spaceranger):
     folder = spaceranger(positions="header")
     rewrite_positions(folder, lambda table: table.__setitem__("pxl_row_in_fullres", np.nan))
-    with refused("have no position"):
+    with pytest.raises(StainglassError, match="have no position"):
         read_section(folder)
 
 
@@ -138,7 +136,10 @@ def test_lattice_and_metadata_that_disagree(l_shape, spaceranger, tmp_path):
         path, l_shape.image, photometric="rgb", resolution=(2e4, 2e4), resolutionunit=3, metadata=None
     )
     folder = spaceranger()
-    with refused(r"the spot lattice gives 1 µm/px but the image's metadata gives 0.5.*--mpp 1 or --mpp 0.5"):
+    with pytest.raises(
+        StainglassError,
+        match=r"the spot lattice gives 1 µm/px but the image's metadata gives 0.5.*--mpp 1 or --mpp 0.5",
+    ):
         read_section(folder, slide=path)
     section = read_section(folder, slide=path, mpp=1.0)
     assert section.mpp == 1.0
@@ -149,7 +150,7 @@ def test_a_spot_diameter_that_cannot_be(spaceranger):
     folder = spaceranger()
     file = folder / "outs/spatial/scalefactors_json.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"spot_diameter_fullres": 200.0}))
-    with refused("the spot diameter allows 0.275 to 0.375"):
+    with pytest.raises(StainglassError, match=r"the spot diameter allows 0.275 to 0.375"):
         read_section(folder)
     assert any("allows 0.275" in notice for notice in read_section(folder, mpp=1.0).notices)
 
@@ -157,14 +158,14 @@ def test_a_spot_diameter_that_cannot_be(spaceranger):
 def test_no_scale_at_all(l_shape, slide_file):
     spots = spots_of(l_shape)
     del spots.obs["array_row"]
-    with refused("nothing says how many µm a pixel is.*Pass --mpp"):
+    with pytest.raises(StainglassError, match=r"nothing says how many µm a pixel is.*Pass --mpp"):
         read_section(spots, slide=slide_file("jpeg"))
     assert read_section(spots, slide=slide_file("jpeg"), mpp=0.8).mpp == 0.8
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
 def test_a_scale_that_is_none(spaceranger, wrong):
-    with refused("is no scale"):
+    with pytest.raises(StainglassError, match="is no scale"):
         read_section(spaceranger(), mpp=wrong)
 
 
@@ -172,7 +173,7 @@ def test_a_scale_that_is_none(spaceranger, wrong):
 def test_truncated_slides(l_shape, tmp_path, flavour):
     path = write_slide(l_shape.image, tmp_path, flavour)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with refused("cut short or damaged"):
+    with pytest.raises(StainglassError, match="cut short or damaged"):
         open_slide(path).thumbnail(200)
 
 
@@ -187,7 +188,7 @@ def test_a_damaged_tile_does_not_poison_the_slide(l_shape, tmp_path, backend):
     path.write_bytes(content)
     with open_slide(path) as slide:
         assert slide.backend == backend
-        with refused("cannot read it|cut short or damaged"):
+        with pytest.raises(StainglassError, match=r"cannot read it|cut short or damaged"):
             slide.read(0, 260, 100, 100)
         assert slide.read(600, 600, 4, 4).mean() == pytest.approx(
             l_shape.image[600:604, 600:604].mean(), abs=20
@@ -200,7 +201,7 @@ def test_a_damaged_tile_does_not_poison_the_slide(l_shape, tmp_path, backend):
 def test_files_that_are_no_slides(tmp_path, content):
     path = tmp_path / "slide.svs"
     path.write_bytes(content)
-    with refused(r"slide\.svs"):
+    with pytest.raises(StainglassError, match=r"slide\.svs"):
         open_slide(path).read(0, 0, 10, 10)
 
 
@@ -209,28 +210,28 @@ def test_stacks_and_float_images(tmp_path):
     tifffile.imwrite(stack, np.zeros((4, 64, 64), np.uint8), imagej=True, metadata={"axes": "ZYX"})
     tifffile.imwrite(floats, np.zeros((64, 64), np.float32))
     tifffile.imwrite(many, np.zeros((5, 64, 64), np.uint16), ome=True, metadata={"axes": "CYX"})
-    with refused("a stack of planes"):
+    with pytest.raises(StainglassError, match="a stack of planes"):
         open_slide(stack)
-    with refused("float32"):
+    with pytest.raises(StainglassError, match="float32"):
         open_slide(floats)
-    with refused("5 channels, not an H&E picture"):
+    with pytest.raises(StainglassError, match="5 channels, not an H&E picture"):
         open_slide(many)
 
 
 def test_no_slide_file(tmp_path):
-    with refused("no such slide file"):
+    with pytest.raises(StainglassError, match="no such slide file"):
         open_slide(tmp_path / "nothing.tif")
 
 
 def test_folders_that_hold_no_section(tmp_path):
     (tmp_path / "empty").mkdir()
-    with refused("no section found"):
+    with pytest.raises(StainglassError, match="no section found"):
         read_section(tmp_path / "empty")
-    with refused("no such file or folder"):
+    with pytest.raises(StainglassError, match="no such file or folder"):
         read_section(tmp_path / "nowhere")
-    with refused("no section in this folder"):
+    with pytest.raises(StainglassError, match="no section in this folder"):
         read_sections(tmp_path)
-    with refused("unknown kind 'tarot'"):
+    with pytest.raises(StainglassError, match="unknown kind 'tarot'"):
         read_section(tmp_path / "empty", kind="tarot")
 
 
@@ -244,7 +245,7 @@ def test_folders_that_hold_no_section(tmp_path):
 def test_missing_parts(spaceranger, lost, finding):
     folder = spaceranger(images=("hires",))
     (folder / "outs" / lost).unlink()
-    with refused(finding):
+    with pytest.raises(StainglassError, match=finding):
         read_section(folder)
 
 
@@ -252,7 +253,7 @@ def test_missing_parts(spaceranger, lost, finding):
 def test_missing_parts_of_a_matrix_folder(spaceranger, file):
     folder = spaceranger(matrix="mtx")
     (folder / "outs/filtered_feature_bc_matrix" / file).unlink()
-    with refused("beside matrix.mtx"):
+    with pytest.raises(StainglassError, match=r"beside matrix.mtx"):
         read_section(folder)
 
 
@@ -262,12 +263,12 @@ def test_truncated_matrices(spaceranger, matrix):
     name = "filtered_feature_bc_matrix.h5" if matrix == "h5" else "filtered_feature_bc_matrix/matrix.mtx.gz"
     file = folder / "outs" / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with refused("cut short or damaged|no section found"):
+    with pytest.raises(StainglassError, match=r"cut short or damaged|no section found"):
         read_section(folder)
 
 
 def test_matrix_and_barcodes_that_differ_in_number(l_shape, spaceranger):
-    with refused("barcodes"):
+    with pytest.raises(StainglassError, match="barcodes"):
         read_section(spaceranger(matrix="mtx", barcodes=l_shape.barcodes[:-3]))
 
 
@@ -275,29 +276,29 @@ def test_two_samples_in_one_folder(l_shape, spaceranger):
     folder = spaceranger()
     matrix = folder / "outs/filtered_feature_bc_matrix.h5"
     (folder / "outs/B_filtered_feature_bc_matrix.h5").write_bytes(matrix.read_bytes())
-    with refused("several filtered matrices"):
+    with pytest.raises(StainglassError, match="several filtered matrices"):
         read_section(folder)
 
 
 def test_anndata_without_places_or_slide(l_shape, slide_file, tmp_path):
     spots = spots_of(l_shape)
-    with refused("no slide, and no image"):
+    with pytest.raises(StainglassError, match="no slide, and no image"):
         read_section(spots)
     del spots.obsm["spatial"]
-    with refused(r'no obsm\["spatial"\]'):
+    with pytest.raises(StainglassError, match=r'no obsm\["spatial"\]'):
         read_section(spots, slide=slide_file("pyramid"))
     broken = tmp_path / "broken.h5ad"
     spots.write_h5ad(broken)
     broken.write_bytes(broken.read_bytes()[:3000])
-    with refused("broken.h5ad"):
+    with pytest.raises(StainglassError, match=r"broken.h5ad"):
         read_section(broken, slide=slide_file("pyramid"))
 
 
 def test_a_section_that_the_st_folder_has_not(st_folder):
-    with refused("no counts of section Z9"):
+    with pytest.raises(StainglassError, match="no counts of section Z9"):
         read_section(st_folder(), section="Z9")
     st_folder("Q2")
-    with refused("2 sections with an image"):
+    with pytest.raises(StainglassError, match="2 sections with an image"):
         read_section(st_folder())
 
 
@@ -318,7 +319,7 @@ def test_a_section_that_the_st_folder_has_not(st_folder):
 def test_manifests(spaceranger, tmp_path, text, finding):
     spaceranger()
     (tmp_path / "manifest.csv").write_text(text)
-    with refused(finding):
+    with pytest.raises(StainglassError, match=finding):
         read_sections(tmp_path / "manifest.csv")
 
 
