@@ -51,7 +51,6 @@ PLAIN = {
     "Analysis.steps": "Which, in this order; see docs/analysis.md.",
     "Denoiser.kind": "A convolutional UNet, a small DiT, or Stable Diffusion; see docs/stable_diffusion.md.",
     "Denoiser.widths": "Channels of every level of the UNet; the DiT takes the first as its width.",
-    "Denoiser.layers": "Blocks a level of the UNet; blocks of the DiT.",
     "Loop.steps": "Optimiser steps.",
     "Loop.batch": "Windows a batch and rank.",
     "Loop.accumulate": "Batches a step.",

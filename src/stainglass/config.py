@@ -160,6 +160,7 @@ class Denoiser(_Strict):
     kind: Literal["unet", "dit", "stable-diffusion"] = "unet"
     widths: tuple[int, ...] = (64, 128, 128)
     layers: int = Field(1, ge=1)
+    """A level of the UNet; of the DiT, in all. A UNet to go on from that has fewer is given what it lacks, silent at first."""
     heads_of: int = Field(32, ge=8)
     """Channels an attention head."""
     attention: Attention = "coarse"
@@ -414,8 +415,8 @@ class Recipe(_Strict):
     denoiser: Denoiser = Denoiser()
     start: str | None = None
     """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
-    gene axis. ``autoencoder`` and ``denoiser`` (but for its ``attention``) then say nothing, of ``train_autoencoder`` only
-    what sharpens the decoder counts, and of ``genes`` how counts are thinned, dropped and moved."""
+    gene axis. ``autoencoder`` and ``denoiser`` (but for its ``attention`` and ``layers``) then say nothing, of
+    ``train_autoencoder`` only what sharpens the decoder counts, and of ``genes`` how counts are thinned, dropped and moved."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()

@@ -1,13 +1,9 @@
-from pathlib import Path
-
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
-from stainglass.config import Attention, Denoiser
-from stainglass.errors import StainglassError
-from stainglass.models.denoiser import TissueDiT, _forward, grow_attention, make_denoiser, predict_velocity
+from stainglass.config import Denoiser
+from stainglass.models.denoiser import TissueDiT, _forward, make_denoiser, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.solver import JUMPS, evaluations, integrate, jump_levels
@@ -57,43 +53,6 @@ def test_shape_other_sizes_and_hearing(denoiser: torch.nn.Module) -> None:
         torch.testing.assert_close(
             predict_velocity(denoiser, x, t, masked, RECTIFIED), v, atol=1e-5, rtol=1e-4
         )
-
-
-@pytest.mark.parametrize("attention", ["tokens", "everywhere"])
-def test_attention_grown_at_the_finest_level_begins_silent_and_can_speak(attention: Attention) -> None:
-    torch.manual_seed(0)
-    settings = Denoiser(kind="unet", widths=(32, 32), layers=1, heads_of=16)
-    plain = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).eval()
-    torch.nn.init.normal_(plain.conv_out.weight, std=0.05)
-    grown = grow_attention(plain, attention).eval()
-    x, t = torch.randn(2, 8, 16, 16), torch.tensor([0.3, 0.9])
-    with torch.no_grad():
-        before = predict_velocity(plain, x, t, told(), RECTIFIED)
-        torch.testing.assert_close(predict_velocity(grown, x, t, told(), RECTIFIED), before)
-        new = [n for n, _ in grown.named_parameters() if n not in dict(plain.named_parameters())]
-        assert {name.split(".")[0] for name in new} == {"down_blocks", "up_blocks"}
-        for name in new:
-            if "proj_out.weight" in name:
-                torch.nn.init.normal_(grown.get_parameter(name), std=0.1)
-        assert (predict_velocity(grown, x, t, told(), RECTIFIED) - before).abs().max() > 1e-4
-
-
-@pytest.mark.parametrize("attention", ["tokens", "everywhere"])
-def test_a_saved_network_that_has_it_is_left_alone(attention: Attention, tmp_path: Path) -> None:
-    settings = Denoiser(kind="unet", widths=(32, 32), layers=1, heads_of=16, attention=attention)
-    make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).save_pretrained(tmp_path)
-    found = UNet2DConditionModel.from_pretrained(tmp_path)
-    assert grow_attention(found, attention) is found
-    with pytest.raises(StainglassError, match="attention of another kind"):
-        grow_attention(found, "everywhere" if attention == "tokens" else "tokens")
-
-
-@pytest.mark.parametrize("kind", ["dit", "stable-diffusion"])
-def test_only_our_unet_grows(kind: str) -> None:
-    settings = Denoiser(kind=kind, widths=(32, 32), layers=1, heads_of=16)
-    other = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32)
-    with pytest.raises(StainglassError, match="only our own UNet"):
-        grow_attention(other, "tokens")
 
 
 def test_attention_written_out_says_the_same(denoiser: torch.nn.Module) -> None:

@@ -165,6 +165,17 @@ def test_a_start_is_given_the_attention_a_recipe_asks_for(
     assert all(torch.equal(after[name], tuned[name]) for name in after)
 
 
+def test_a_start_is_given_the_layers_a_recipe_asks_for(
+    run_folder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    had = int(TissuePipeline.from_pretrained(run_folder / "generator").denoiser.config.layers_per_block)
+    deeper = recipe(run_folder / "generator", denoiser={"layers": had + 1})
+    train_generator(cohort, cohort.split(), deeper, tmp_path)
+    grown = TissuePipeline.from_pretrained(tmp_path / "generator").denoiser
+    assert grown.config.layers_per_block == had + 1
+    assert all(0 < float(block.resnets[had].conv2.weight.abs().max()) < 1e-3 for block in grown.down_blocks)
+
+
 def test_new_layers_are_refused_where_they_would_stay_silent(
     run_folder: Path, cohort: Cohort, tmp_path: Path
 ) -> None:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from stainglass.config import Attention
 from stainglass.config import Denoiser as DenoiserSettings
-from stainglass.errors import StainglassError
 from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import Embedded, GeneCondNet
 
@@ -103,7 +102,7 @@ def make_denoiser(
             heads_of=settings.heads_of,
             condition_width=condition_width,
         )
-        _silence(dit.proj_out)
+        silence(dit.proj_out)
         return dit
     shape = (
         settings.widths, settings.layers, settings.heads_of, latent_channels, latent_size, condition_width
@@ -111,40 +110,11 @@ def make_denoiser(
     unet = (
         make_sd_unet(*shape) if settings.kind == "stable-diffusion" else make_unet(*shape, settings.attention)
     )
-    _silence(unet.conv_out)
+    silence(unet.conv_out)
     return unet
 
 
-def grow_attention(unet: Any, attention: Attention) -> UNet2DConditionModel:
-    """The same UNet with attention at the finest level too, which begins as if it were not there.
-
-    Raises
-    ------
-    StainglassError
-        When it is no UNet of `make_unet`, or has attention of another kind there.
-    """
-    if is_stable_diffusion(unet) or not isinstance(unet, UNet2DConditionModel):
-        raise StainglassError(
-            "denoiser.attention", "only our own UNet is given attention later", "Leave denoiser.attention out"
-        )
-    asked = _attends(attention, len(unet.config.block_out_channels))
-    if all(_as_json(unet.config[key]) == _as_json(value) for key, value in asked.items()):
-        return unet
-    if unet.config.down_block_types[0] == "CrossAttnDownBlock2D":
-        raise StainglassError(
-            "denoiser.attention",
-            f"{attention} is asked for, and the start has attention of another kind at its finest level",
-            "Leave denoiser.attention out: the start keeps what it has",
-        )
-    grown: UNet2DConditionModel = UNet2DConditionModel.from_config({**unet.config, **asked})
-    for transformer in (*grown.down_blocks[0].attentions, *grown.up_blocks[-1].attentions):
-        _silence(transformer.proj_out)
-    strange = grown.load_state_dict(unet.state_dict(), strict=False).unexpected_keys
-    assert not strange, strange
-    return grown
-
-
-def _attends(attention: Attention, levels: int) -> dict[str, Any]:
+def attention_blocks(attention: Attention, levels: int) -> dict[str, Any]:
     """What diffusers' UNet is told of attention: which blocks have it, and which of those hear tokens alone."""
     deep, finest = levels - 1, "" if attention == "coarse" else "CrossAttn"
     return {
@@ -154,11 +124,6 @@ def _attends(attention: Attention, levels: int) -> dict[str, Any]:
     }
 
 
-def _as_json(value: Any) -> Any:
-    """A configuration's value as it is read from a file, where tuples are lists."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def middle_of(denoiser: Any) -> tuple[nn.Module, int]:
     """The module whose output is half-way through a denoiser, and the channels of that output."""
     if isinstance(denoiser, TissueDiT):
@@ -166,7 +131,7 @@ def middle_of(denoiser: Any) -> tuple[nn.Module, int]:
     return denoiser.mid_block, int(denoiser.config.block_out_channels[-1])
 
 
-def _silence(layer: nn.Module) -> None:
+def silence(layer: nn.Module) -> None:
     """Start at zero: the preconditioning's guess alone speaks."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -188,7 +153,7 @@ def make_unet(
         out_channels=latent_channels,
         block_out_channels=tuple(widths),
         layers_per_block=layers,
-        **_attends(attention, len(widths)),
+        **attention_blocks(attention, len(widths)),
         cross_attention_dim=condition_width,
         attention_head_dim=tuple(max(w // heads_of, 1) for w in widths),
         norm_num_groups=16,

@@ -10,9 +10,9 @@ from torch import nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.config import Recipe
+from stainglass.config import Denoiser, Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.denoiser import grow_attention
+from stainglass.models.grow import grow_attention, grow_layers
 from stainglass.models.model_card import BEFORE
 from stainglass.models.pipeline import GONE_ON, Facts, TissuePipeline
 from stainglass.training.checkpoint import hash_of_weights
@@ -70,15 +70,22 @@ def load_start(recipe: Recipe, cohort: Cohort, split: Split) -> Start | None:
     refuse_seen(cohort, split, recipe.start, start.facts)
     for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
         nn.Module.to(part, torch.float32)
-    if recipe.denoiser.attention != "coarse":
-        torch.manual_seed(recipe.train_denoiser.seed)
-        grown = grow_attention(pipeline.denoiser, recipe.denoiser.attention)
-        if grown is not pipeline.denoiser:
-            _refuse_silence(recipe)
-            pipeline.register_modules(denoiser=grown)
+    grown = _grown(recipe, pipeline.denoiser)
+    if grown is not pipeline.denoiser:
+        _refuse_silence(recipe)
+        pipeline.register_modules(denoiser=grown)
     for part in (pipeline.condnet, pipeline.denoiser):
         part.requires_grad_(True)
     return start
+
+
+def _grown(recipe: Recipe, denoiser: Any) -> Any:
+    """The denoiser with the attention and the layers that the recipe asks for and it lacks; itself where it lacks none."""
+    torch.manual_seed(recipe.train_denoiser.seed)
+    asked = recipe.denoiser
+    if asked.kind == "unet" and asked.layers > Denoiser().layers:
+        denoiser = grow_layers(denoiser, asked.layers)
+    return denoiser if asked.attention == "coarse" else grow_attention(denoiser, asked.attention)
 
 
 def _refuse_silence(recipe: Recipe) -> None:
@@ -87,8 +94,8 @@ def _refuse_silence(recipe: Recipe) -> None:
     if "all" not in stages:
         raise StainglassError(
             f"recipe {recipe.name}",
-            f"denoiser.attention gives the start new layers, which training {', '.join(sorted(stages))} leaves silent",
-            "Set train_denoiser.train=all, or leave denoiser.attention out",
+            f"denoiser gives the start new layers, which training {', '.join(sorted(stages))} leaves silent",
+            "Set train_denoiser.train=all, or leave denoiser.attention and denoiser.layers out",
         )
 
 
