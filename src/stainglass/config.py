@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 
 class _Strict(BaseModel):
@@ -198,7 +206,10 @@ class Loop(_Strict):
     clip: float = Field(1.0, gt=0)
     ema_half_life: int = Field(200, ge=1)
     """Steps after which a weight's share in the moving average has halved (capped by the run's own length)."""
-    precision: Literal["no", "bf16", "fp16", "auto"] = "auto"
+    precision: Annotated[
+        Literal["no", "bf16", "fp16", "auto"],
+        BeforeValidator(lambda given: "no" if given is False else given),
+    ] = "auto"
     """``auto``: bf16 where the GPU or CPU multiplies it in hardware, else fp16 on a GPU, fp32 on a CPU."""
     checkpoint_every: int = Field(250, ge=1)
     keep: int = Field(2, ge=1)

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from stainglass.files import write_json
 from stainglass.progress import console
+from stainglass.training.processes import is_first
 
 if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
@@ -51,7 +52,8 @@ def say_next(line: str) -> None:
 
 def print_result(path: Path) -> None:
     """The result's path, alone on stdout's last line."""
-    print(path, flush=True)
+    if is_first():
+        print(path, flush=True)
 
 
 def known_sections(cohort: Cohort, asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from stainglass.cli.subtypes import subtypes
 from stainglass.cli.train import train
 from stainglass.errors import StainglassError, StopRequested
 from stainglass.progress import console
+from stainglass.training.processes import is_first, refuse_several
 
 app = App(
     name="stainglass",
@@ -57,7 +58,9 @@ def main() -> None:
     tokens = [token for token in sys.argv[1:] if token != "--debug"]
     debug = len(tokens) != len(sys.argv) - 1
     _quiet()
+    console.quiet = not is_first()
     try:
+        refuse_several(tokens[0] if tokens else "")
         app(tokens)
     except StopRequested as stop:
         console.print(f"[yellow]{stop}[/yellow]", highlight=False, soft_wrap=True)
@@ -69,6 +72,7 @@ def main() -> None:
         )
         sys.exit(STOPPED)
     except (StainglassError, OSError) as error:
+        console.quiet = False  # it may be this process's alone
         if debug:
             traceback.print_exc()
         console.print(f"[bold red]error:[/bold red] {_line(error)}", highlight=False, soft_wrap=True)
@@ -94,6 +98,7 @@ def _line(error: Exception) -> str:
 def _quiet() -> None:
     """Libraries' chatter is not the user's: one set of progress bars, no notices about their own future."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -27,6 +27,7 @@ from stainglass.training.denoise import Denoise, Following, LatentCrops, LatentS
 from stainglass.training.fit import variable_genes
 from stainglass.training.loop import Batch, train
 from stainglass.training.pretrain import pretrain_encoder
+from stainglass.training.processes import by_the_first, processes
 from stainglass.training.start import Start
 from stainglass.training.tuning import choose_trained, finish_stage
 from stainglass.units import LATENT_STEP_PX
@@ -131,9 +132,11 @@ def train_denoiser(
         network = make_network(recipe, len(space.mean))
         condnet = _make_condnet(cohort, split, recipe, axis, network.width, clip)
         if recipe.genes.pretrain_steps > 0:
-            seen = pretrain_encoder(
-                condnet.encoder, cohort, split, told_sections(split, loop), axis, recipe.genes, network.width,
-                folder / "encoder", loop,
+            seen = by_the_first(
+                lambda: pretrain_encoder(
+                    condnet.encoder, cohort, split, told_sections(split, loop), axis, recipe.genes, network.width,
+                    folder / "encoder", loop,
+                )
             )  # fmt: skip
     else:
         axis, condnet = start.facts.axis, start.pipeline.condnet
@@ -160,11 +163,11 @@ def train_denoiser(
             condnet, network.denoiser, space, flow, preview,
             pooled=pooled, min_snr=stage.min_snr, direction=stage.direction, representation=stage.representation,
         )  # fmt: skip
-        train(objective, Following(examples, first), stage, place, title, on_preview)
+        train(objective, Following(examples, first), stage, place, title, on_preview, together=True)
         if objective.represent is not None:
             objective.represent.release()
         finish_stage(network.denoiser, stage, place)
-        first += stage.steps * stage.batch * stage.accumulate
+        first += stage.steps * stage.batch * stage.accumulate * processes().num_processes
     return TrainedDenoiser(condnet, network.denoiser, network.scheduler, axis, seen)
 
 

@@ -25,6 +25,7 @@ from stainglass.progress import Advance, progress_bar
 from stainglass.training.checkpoint import hash_of_weights
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.fit import latent_statistics
+from stainglass.training.processes import processes, shared_out
 from stainglass.units import LATENT_STEP_PX
 
 TILE_PX = 1024
@@ -56,21 +57,28 @@ def encode_sections(
     turns: Sequence[int],
     stains: Sequence[StainVariant] = (),
 ) -> None:
-    """Write the latent rasters that are missing: of every section as it is and, beside it, in each of ``stains``."""
-    missing = [
-        (cohort.sections[name], turn, stain)
-        for name in sections
-        for stain in (None, *stains)
-        for turn in turns
-        if not cohort.sections[name].has_latents(raster_name(autoencoder, turn, stain.name if stain else ""))
-    ]
-    if not missing:
-        return
+    """Write the latent rasters that are missing: of every section as it is and, beside it, in each of ``stains``.
+
+    Of several processes each encodes a share, and none goes on before all have.
+    """
+    missing = shared_out(
+        lambda: [
+            (cohort.sections[name], turn, stain)
+            for name in sections
+            for stain in (None, *stains)
+            for turn in turns
+            if not cohort.sections[name].has_latents(
+                raster_name(autoencoder, turn, stain.name if stain else "")
+            )
+        ]
+    )
     total = sum(len(_tiles(section)) for section, _, _ in missing)
-    with progress_bar("encoding sections", total) as advance:
-        for section, turn, stain in missing:
-            advance(0, f"{section.id}, {stain.name}" if stain else section.id)
-            _encode_section(section, autoencoder, turn, stain, advance)
+    if total > 0:
+        with progress_bar("encoding sections", total) as advance:
+            for section, turn, stain in missing:
+                advance(0, f"{section.id}, {stain.name}" if stain else section.id)
+                _encode_section(section, autoencoder, turn, stain, advance)
+    processes().wait_for_everyone()
 
 
 def latent_space(

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from stainglass.progress import progress_bar
 from stainglass.training.average import MovingAverage
 from stainglass.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from stainglass.training.optimiser import make_optimiser
+from stainglass.training.processes import processes
 
 Batch = dict[str, Tensor]
 
@@ -68,6 +69,8 @@ def train(
     folder: Path,
     title: str,
     on_preview: Callable[[Path], None] | None = None,
+    *,
+    together: bool = False,
 ) -> Objective:
     """Train until ``loop.steps``, going on from the folder's latest checkpoint.
 
@@ -85,6 +88,9 @@ def train(
         Of the progress bar.
     on_preview
         Called with the path of every preview written.
+    together
+        Whether all processes of the group train this, each on ``loop.batch`` examples a step of its own, which are those that
+        one process would have drawn in a batch of all of them. Without, this process trains it by itself.
 
     Returns
     -------
@@ -95,39 +101,51 @@ def train(
     StopRequested
         On SIGTERM or Ctrl-C, after a checkpoint was written.
     """
-    run = _Run(objective, loop, folder, title)
+    run = _Run(objective, loop, folder, title, together)
     if run.start >= loop.steps:
         return run.finished()
     run.prepare()
-    batches = _batches(examples, loop, run.start, run.accelerator)
+    batches = _batches(examples, loop, run)
     with _stop_signals() as stopping, progress_bar(title, loop.steps, run.start) as advance:
         for step in range(run.start, loop.steps):
             figures = run.step(step, batches)
-            done, last = step + 1, step + 1 == loop.steps
+            done, last, stop = step + 1, step + 1 == loop.steps, run.agreed(stopping())
             run.record(done, figures)
             advance(1, f"loss {figures['loss']:.4f}")
-            if last or stopping() or done % loop.checkpoint_every == 0:
+            if last or stop or done % loop.checkpoint_every == 0:
                 run.checkpoint(done)
-            if (last or done % loop.preview_every == 0) and run.accelerator.is_main_process:
+            if (last or done % loop.preview_every == 0) and run.writes:
                 _preview(objective, run.average, folder / "previews" / f"step-{done:07d}.png", on_preview)
-            if stopping():
+            if stop:
                 raise StopRequested(
                     f"stopped at step {done} of {loop.steps}; run the same command again to go on"
                 )
-    run.accelerator.end_training()
+    for (
+        tracker
+    ) in run.accelerator.trackers:  # `end_training` would end the group of processes too, which goes on
+        tracker.finish()
     return run.finished()
 
 
 class _Run:
     """The state of one training: network, average, optimiser, and the step it goes on from."""
 
-    def __init__(self, objective: Objective, loop: Loop, folder: Path, title: str) -> None:
+    def __init__(
+        self, objective: Objective, loop: Loop, folder: Path, title: str, together: bool = False
+    ) -> None:
         self.loop, self.folder = loop, folder
+        group = processes()
+        self.together = together and group.num_processes > 1
+        self.ranks: int = group.num_processes if self.together else 1
+        self.rank: int = group.process_index if self.together else 0
+        self.writes = self.rank == 0
         self.accelerator = Accelerator(
             mixed_precision=_precision(loop.precision),
             gradient_accumulation_steps=loop.accumulate,
             log_with=list(loop.trackers) or None,
             project_dir=str(folder),
+            # A batch without a picture, say, leaves the map that reads pictures out.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         if loop.trackers:
             self.accelerator.init_trackers("stainglass", config={"title": title, "steps": loop.steps})
@@ -136,10 +154,10 @@ class _Run:
         self.average = MovingAverage(objective, loop.ema_half_life)
         self.optimiser: Any = make_optimiser(loop, objective.parameters())
         self.settings = {
-            "seed": loop.seed, "batch": loop.batch, "accumulate": loop.accumulate, "steps": loop.steps
+            "seed": loop.seed, "batch": loop.batch * self.ranks, "accumulate": loop.accumulate, "steps": loop.steps
         }  # fmt: skip
         self.start = self._resumed(objective)
-        self.log = _Log(folder / "metrics.jsonl", self.start)
+        self.log = _Log(folder / "metrics.jsonl", self.start) if self.writes else None
 
     def _resumed(self, objective: Objective) -> int:
         """Take up the latest checkpoint; the step to go on from."""
@@ -152,8 +170,9 @@ class _Run:
         return int(resumed.step)
 
     def prepare(self) -> None:
-        """Hand network and optimiser to Accelerate."""
-        self.model, self.optimiser = self.accelerator.prepare(self.model, self.optimiser)
+        """Hand network and optimiser to Accelerate; gradients are shared only where all train together."""
+        self.model = self.accelerator.prepare_model(self.model, evaluation_mode=not self.together)
+        self.optimiser = self.accelerator.prepare_optimizer(self.optimiser)
 
     def step(self, step: int, batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step over its micro-batches; the figures for the log.
@@ -173,6 +192,7 @@ class _Run:
             for key, value in self._micro_step(next(batches)).items():
                 figures[key] = figures.get(key, 0.0) + float(value) / self.loop.accumulate
         self.average.update(step)
+        figures = self._over_all(figures)
         if not math.isfinite(figures["loss"]):
             raise StainglassError(
                 self.folder,
@@ -191,17 +211,39 @@ class _Run:
             self.optimiser.zero_grad()
         return {"loss": loss.detach(), **parts}
 
+    def _over_all(self, figures: dict[str, float]) -> dict[str, float]:
+        """The mean over the processes, so that all of them see the same."""
+        if not self.together:
+            return figures
+        values = torch.tensor(list(figures.values()), device=self.accelerator.device)
+        shared: Any = self.accelerator.reduce(values, "mean")
+        return dict(zip(figures, shared.tolist(), strict=True))
+
+    def agreed(self, asked: bool) -> bool:
+        """Whether any process is asked to stop: they end at the same step, or each would wait for the other."""
+        if not self.together:
+            return asked
+        votes: Any = self.accelerator.reduce(
+            torch.tensor(float(asked), device=self.accelerator.device), "sum"
+        )
+        return float(votes) > 0
+
     def record(self, done: int, figures: dict[str, float]) -> None:
         """A line of the log now and then, and of the trackers."""
+        if self.log is None:
+            return
         if done % self.loop.log_every == 0 or done in (1, self.loop.steps):
             self.log.write({"step": done, **figures})
             self.accelerator.log(figures, step=done)
 
     def checkpoint(self, done: int) -> None:
-        """Write a checkpoint; exactly this state is resumed."""
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
+        """Write a checkpoint; exactly this state is resumed. Others wait: a launcher ends all when one has ended."""
+        if self.writes:
+            self._write_checkpoint(done)
+        if self.together:
+            self.accelerator.wait_for_everyone()
+
+    def _write_checkpoint(self, done: int) -> None:
         # fp16 alone has a loss scale that goes on from step to step.
         scaler = self.accelerator.scaler
         scale = {} if scaler is None else {"scaler": scaler.state_dict()}
@@ -249,22 +291,21 @@ def cpu_has_bf16() -> bool:
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
-def _batches(examples: Examples, loop: Loop, start: int, accelerator: Accelerator) -> Iterator[Batch]:
-    """Batches of this rank from ``start`` on, drawn ahead while the network works: in a thread, or by other processes."""
-    ranks, rank = accelerator.num_processes, accelerator.process_index
+def _batches(examples: Examples, loop: Loop, run: _Run) -> Iterator[Batch]:
+    """Batches of this rank from the run's start on, drawn ahead while the network works: in a thread, or by other processes."""
 
     def positions(micro: int) -> range:
-        first = (micro * ranks + rank) * loop.batch
+        first = (micro * run.ranks + run.rank) * loop.batch
         return range(first, first + loop.batch)
 
-    micros = range(start * loop.accumulate, loop.steps * loop.accumulate)
+    micros = range(run.start * loop.accumulate, loop.steps * loop.accumulate)
     if loop.workers > 0:
         order = [list(positions(micro)) for micro in micros]
         drawn_by_others = DataLoader(
             _Drawn(examples),
             batch_sampler=order,
             num_workers=loop.workers,
-            pin_memory=accelerator.device.type == "cuda",
+            pin_memory=run.accelerator.device.type == "cuda",
             generator=torch.Generator(),  # its own: dropout draws from torch's
             multiprocessing_context="fork",  # what is held in memory is shared, not sent
             worker_init_fn=_leave_stopping_to_the_loop,

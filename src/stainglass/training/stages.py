@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import nn
 
 from stainglass.cohort.cohort import Cohort
@@ -47,6 +46,7 @@ from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_section
 from stainglass.training.encode import latent_space
 from stainglass.training.fit import variable_genes
 from stainglass.training.loop import train
+from stainglass.training.processes import by_the_first, is_first, processes
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
 from stainglass.training.start import Start, load_start
 
@@ -207,6 +207,8 @@ def train_generator(
 ) -> TissuePipeline:
     """Both stages and the finished generator in ``run/generator``; what is finished is not done again.
 
+    Of several processes (see `stainglass.training.processes`) all train the denoiser.
+
     Parameters
     ----------
     data
@@ -214,10 +216,6 @@ def train_generator(
     """
     if (run / "generator" / FACTS_FILE).is_file():
         return _finished(run, cohort, split)
-    if PartialState().num_processes > 1:
-        raise StainglassError(
-            run, "training over several processes is not possible yet", "Start one process; it uses one GPU"
-        )
     _refuse_nowhere_to_move(recipe, told_sections(split, recipe.train_denoiser))
     start, source = load_start(recipe, cohort, split), None
     if start is not None:
@@ -227,11 +225,17 @@ def train_generator(
         checkpoint.condition_width()
         source = same_checkpoint(run / "checkpoint.json", checkpoint.name)
     timing = run / "timing.json"
-    clip = timed(timing, "clip", lambda: train_clip(cohort, split, recipe, run / "clip", on_preview))
+    clip = timed(
+        timing,
+        "clip",
+        lambda: by_the_first(lambda: train_clip(cohort, split, recipe, run / "clip", on_preview)),
+    )
     autoencoder = timed(
         timing,
         "autoencoder",
-        lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start),
+        lambda: by_the_first(
+            lambda: train_autoencoder(cohort, split, recipe, run / "autoencoder", on_preview, start)
+        ),
     )
     space = timed(
         timing,
@@ -282,7 +286,9 @@ def save_generator(pipeline: TissuePipeline, folder: Path, recipe: Recipe) -> Ti
         # torch's own `to`: that of diffusers warns of modules that must stay in single precision, and there are none.
         for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
             nn.Module.to(part, torch.float16)
-    pipeline.save_pretrained(folder)
+    if is_first():
+        pipeline.save_pretrained(folder)
+    processes().wait_for_everyone()
     return TissuePipeline.from_pretrained(folder)
 
 
@@ -324,7 +330,7 @@ def _facts(
             **({} if not shifted else {"expression moved between sections": shifted}),
             **({} if not took_part else {TOOK_PART: took_part}),
             **({} if not loop.unpaired else {"without their expression": ", ".join(loop.unpaired)}),
-            "batch": loop.batch,
+            "batch": loop.batch * loop.accumulate * processes().num_processes,
             "seed": loop.seed,
             "seconds": {key: round(value) for key, value in seconds.items()},
             "device": device_name(),
@@ -364,8 +370,11 @@ def timed(path: Path, name: str, work: Callable[[], Any]) -> Any:
     """Do the work and add its seconds to ``timing.json`` (a resumed stage adds up)."""
     began = time.perf_counter()
     try:
-        return work()
+        done = work()
     finally:
-        seconds = read_json(path, "timing") if path.is_file() else {}
-        seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - began, 1)
-        write_json(path, seconds)
+        if is_first():
+            seconds = read_json(path, "timing") if path.is_file() else {}
+            seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - began, 1)
+            write_json(path, seconds)
+    processes().wait_for_everyone()  # others read these seconds too
+    return done

@@ -14,6 +14,7 @@ from peft.utils import get_peft_model_state_dict
 from stainglass.config import DenoiserLoop
 from stainglass.files import atomic_path
 from stainglass.models.denoiser import is_stable_diffusion
+from stainglass.training.processes import is_first
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 """Linear maps of every attention block that LoRA changes."""
@@ -56,11 +57,16 @@ def finish_stage(denoiser: Any, loop: DenoiserLoop, folder: Path) -> None:
         denoiser.disable_gradient_checkpointing()
     if loop.train != "lora":
         return
-    with atomic_path(folder / "lora") as temporary:
+    if is_first():
+        _save_lora(denoiser, folder / "lora")
+    denoiser.fuse_lora()
+    denoiser.unload_lora()
+
+
+def _save_lora(denoiser: Any, folder: Path) -> None:
+    with atomic_path(folder) as temporary:
         if is_stable_diffusion(denoiser):
             layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser))
             StableDiffusionPipeline.save_lora_weights(temporary, unet_lora_layers=layers)
         else:
             denoiser.save_lora_adapter(temporary)
-    denoiser.fuse_lora()
-    denoiser.unload_lora()
