@@ -37,7 +37,7 @@ Stable Diffusion 3's tiny one, 20 latents are enough."""
 
 
 def raster_name(autoencoder: Any, turn: int = 0, stain: str = "") -> str:
-    """``<class>-<hash of the weights>-<turn>[-<stain>]``: another encoder or stain gives another raster beside it.
+    """``<class>-<hash of the encoder's weights>-<turn>[-<stain>]``: another encoder or stain gives another raster beside it.
 
     A decoder has no say in latents, so those of a sharpened one are there already.
     """
