@@ -52,7 +52,7 @@ PLAIN = {
     "Denoiser.kind": "A convolutional UNet, a small DiT, or Stable Diffusion; see docs/stable_diffusion.md.",
     "Denoiser.widths": "Channels of every level of the UNet; the DiT takes the first as its width.",
     "Loop.steps": "Optimiser steps.",
-    "Loop.batch": "Windows a batch and rank.",
+    "Loop.batch": "Windows a batch, of each process.",
     "Loop.accumulate": "Batches a step.",
     "Loop.learning_rate": "Highest; reached after the warm-up, then half a cosine down to a hundredth.",
     "Loop.warmup": "Steps of linear warm-up.",

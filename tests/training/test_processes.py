@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import TissuePipeline
+from stainglass.recipe_files import write_recipe
 from stainglass.training.processes import is_first, refuse_several
 
 SMALL = Path(__file__).parents[1] / "small.yaml"
@@ -38,6 +40,7 @@ def started(count: int, *words: object) -> list[subprocess.Popen[str]]:
     shared = {
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
+        "CUDA_VISIBLE_DEVICES": "",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
@@ -53,7 +56,8 @@ def started(count: int, *words: object) -> list[subprocess.Popen[str]]:
 def ended(running: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit codes and what was said on stderr."""
     try:
-        return [(one.wait(LIMIT_S), one.communicate()[1]) for one in running]
+        said = [one.communicate(timeout=LIMIT_S)[1] for one in running]
+        return [(one.returncode, words) for one, words in zip(running, said, strict=True)]
     finally:
         for one in running:
             one.kill()
@@ -100,7 +104,27 @@ def test_two_processes_train_what_one_would_with_both_their_windows(cohort: Coho
     assert [of.training["batch"] for of in facts if of is not None] == [4, 4]
 
 
-def test_all_stop_when_one_is_asked_to_and_go_on_together(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_generator_of_few_steps_is_taught_together(
+    cohort: Cohort, run_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    write_recipe(small_recipe(), run / "recipe.yaml")
+    settings = [
+        word
+        for one in ("steps=2", "accumulate=2", "precision=no", "warmup=1")
+        for word in ("--set", f"distil.{one}")
+    ]
+    for name, count, batch in (("two", 2, 1), ("one", 1, 2)):
+        words = ["distil", run, "--out", tmp_path / name, "--cohort", cohort.path, *settings]
+        for code, said in ended(started(count, *words, "--set", f"distil.batch={batch}")):
+            assert code == 0, said
+    two, one = (weights(tmp_path / name, "denoiser") for name in ("two", "one"))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=2e-4, rtol=1e-3)
+
+
+def test_all_stop_when_one_is_asked_to(cohort: Cohort, tmp_path: Path) -> None:
     run = training(cohort.path, tmp_path, "train_denoiser.steps=2000", "train_denoiser.batch=2")
     running = started(2, *run)
     log = tmp_path / "denoiser" / "metrics.jsonl"
@@ -114,9 +138,7 @@ def test_all_stop_when_one_is_asked_to_and_go_on_together(cohort: Cohort, tmp_pa
     assert [code for code, _ in found] == [130, 130], found
     stopped = sorted((tmp_path / "denoiser" / "checkpoints").glob("step-*"))
     assert len(stopped) == 1
-    # As many windows a step, by one process: the examples are the same, so the run may go on.
-    state = json.loads((stopped[0] / "state.json").read_text())
-    assert state["batch"] == 4
+    assert json.loads((stopped[0] / "state.json").read_text())["batch"] == 4  # the windows of both
 
 
 def test_what_is_not_done_together_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:

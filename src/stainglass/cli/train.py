@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from stainglass.cli.common import DryRun, Sets, print_result, say_next, write_provenance
+
+if TYPE_CHECKING:
+    from stainglass.cohort.splits import Split
 
 
 def train(
@@ -40,16 +43,21 @@ def train(
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.prepare import prepare_split
     from stainglass.recipe_files import load_recipe, write_recipe
+    from stainglass.training.processes import by_the_first
     from stainglass.training.stages import train_generator
 
     plan = load_recipe(recipe, preset, sets)
-    opened = Cohort.open(cohort)
     if dry_run:
         from stainglass.cli.estimate import tell_train
 
-        tell_train(opened, plan, out)
+        tell_train(Cohort.open(cohort), plan, out)
         return
-    split = prepare_split(opened, plan.split, plan.seed, plan.windows)
+
+    def opened_and_split() -> tuple[Cohort, Split]:
+        opened = Cohort.open(cohort)
+        return opened, prepare_split(opened, plan.split, plan.seed, plan.windows)
+
+    opened, split = by_the_first(opened_and_split)  # a split may divide sections
     refuse_another_run(plan, str(cohort), out)
     write_recipe(plan, out / "recipe.yaml")
     write_provenance(out, plan, data=str(cohort))

@@ -71,12 +71,18 @@ def grow_layers(unet: Any, layers: int) -> UNet2DConditionModel:
     return grown
 
 
+def is_own_unet(denoiser: Any) -> bool:
+    """Whether it is a UNet of `make_unet`: no DiT, and none of Stable Diffusion's family."""
+    return isinstance(denoiser, UNet2DConditionModel) and not is_stable_diffusion(denoiser)
+
+
 def _own(unet: Any, what: str) -> UNet2DConditionModel:
-    if is_stable_diffusion(unet) or not isinstance(unet, UNet2DConditionModel):
+    if not is_own_unet(unet):
         raise StainglassError(
             f"denoiser.{what}", f"only our own UNet is given {what} later", f"Leave denoiser.{what} out"
         )
-    return unet
+    own: UNet2DConditionModel = unet
+    return own
 
 
 def _pass_on(block: Any, places: range) -> None:

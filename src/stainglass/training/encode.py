@@ -89,6 +89,7 @@ def latent_space(
     Stable Diffusion's family works on latents scaled by the autoencoder's own factor, where it has one; a generator
     that is gone on from or taught from (``known``), on those it knows.
     """
+    processes()  # of several, each then has a GPU of its own
     autoencoder = autoencoder.to("cuda" if torch.cuda.is_available() else "cpu")
     loop = recipe.train_denoiser
     turns = turns_needed(autoencoder) if loop.turns else range(1)

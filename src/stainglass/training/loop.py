@@ -120,10 +120,9 @@ def train(
                 raise StopRequested(
                     f"stopped at step {done} of {loop.steps}; run the same command again to go on"
                 )
-    for (
-        tracker
-    ) in run.accelerator.trackers:  # `end_training` would end the group of processes too, which goes on
-        tracker.finish()
+        if run.agreed(stopping()):  # while the last preview was painted
+            raise StopRequested("stopped where a training had ended; run the same command again to go on")
+    run.end_trackers()
     return run.finished()
 
 
@@ -139,15 +138,16 @@ class _Run:
         self.ranks: int = group.num_processes if self.together else 1
         self.rank: int = group.process_index if self.together else 0
         self.writes = self.rank == 0
+        trackers = loop.trackers if self.writes else ()
         self.accelerator = Accelerator(
             mixed_precision=_precision(loop.precision),
             gradient_accumulation_steps=loop.accumulate,
-            log_with=list(loop.trackers) or None,
+            log_with=list(trackers) or None,
             project_dir=str(folder),
             # A batch without a picture, say, leaves the map that reads pictures out.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        if loop.trackers:
+        if trackers:
             self.accelerator.init_trackers("stainglass", config={"title": title, "steps": loop.steps})
         objective.train().to(self.accelerator.device)
         self.model: Any = objective
@@ -250,6 +250,11 @@ class _Run:
         bare = self.accelerator.unwrap_model(self.model)
         state = {**self.settings, **scale}
         save_checkpoint(self.folder, done, bare, self.average, self.optimiser, state, self.loop.keep)
+
+    def end_trackers(self) -> None:
+        """Not by Accelerate's `end_training`, which would end the group of processes too."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     def finished(self) -> Objective:
         """The objective as training leaves it, out of Accelerate's hands."""
@@ -374,14 +379,17 @@ def _preview(
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and Ctrl-C ask the loop to end its step, write a checkpoint and stop; a second Ctrl-C is at once."""
+    """SIGTERM and Ctrl-C ask the loop to end its step, write a checkpoint and stop; a second Ctrl-C is at once.
+
+    A second SIGTERM is not: a batch system sends one to every process, and a launcher passes its own on.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
 
     def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
+        if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
 

@@ -1,4 +1,4 @@
-"""Several processes that train one denoiser, started by ``torchrun`` or ``accelerate launch``: who does what, and who waits.
+"""Several processes that train one denoiser, started by ``torchrun`` (on GPUs ``accelerate launch`` does too): who does what.
 
 All of them train the denoiser, each on its share of a step's windows, and encode sections, each its share of those.
 What comes before is done by the first alone, and the others take up what it has finished.
@@ -26,10 +26,21 @@ TOGETHER = ("train", "distil")
 
 
 def processes() -> PartialState:
-    """The group this process belongs to; of one, where it was started alone."""
+    """The group this process belongs to; of one, where it was started alone.
+
+    Raises
+    ------
+    StainglassError
+        When there are more of them than GPUs.
+    """
     import torch  # here, as the command line asks who is first before it takes these up
     from accelerate import PartialState
 
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if _several() and 0 < gpus < here:
+        raise StainglassError(
+            "torchrun", f"{here} processes were started, and there are {gpus} GPUs", f"Start {gpus}, one each"
+        )
     # Without a GPU Accelerate forms a group only where it is told to keep to the CPU.
     return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE) if _several() else PartialState()
 

@@ -12,7 +12,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Denoiser, Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.grow import grow_attention, grow_layers
+from stainglass.models.grow import grow_attention, grow_layers, is_own_unet
 from stainglass.models.model_card import BEFORE
 from stainglass.models.pipeline import GONE_ON, Facts, TissuePipeline
 from stainglass.training.checkpoint import hash_of_weights
@@ -83,7 +83,7 @@ def _grown(recipe: Recipe, denoiser: Any) -> Any:
     """The denoiser with the attention and the layers that the recipe asks for and it lacks; itself where it lacks none."""
     torch.manual_seed(recipe.train_denoiser.seed)
     asked = recipe.denoiser
-    if asked.kind == "unet" and asked.layers > Denoiser().layers:
+    if is_own_unet(denoiser) and asked.layers > Denoiser().layers:
         denoiser = grow_layers(denoiser, asked.layers)
     return denoiser if asked.attention == "coarse" else grow_attention(denoiser, asked.attention)
 
