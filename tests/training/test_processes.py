@@ -112,7 +112,7 @@ def test_a_generator_of_few_steps_is_taught_together(
     write_recipe(small_recipe(), run / "recipe.yaml")
     settings = [
         word
-        for one in ("steps=2", "accumulate=2", "precision=no", "warmup=1")
+        for one in ("steps=2", "accumulate=2", "precision=no", "warmup=1", "learning_rate=1.0e-3")
         for word in ("--set", f"distil.{one}")
     ]
     for name, count, batch in (("two", 2, 1), ("one", 1, 2)):

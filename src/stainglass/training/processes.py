@@ -1,4 +1,4 @@
-"""Several processes that train one denoiser, started by ``torchrun`` (on GPUs ``accelerate launch`` does too): who does what.
+"""Several processes that train one denoiser, started by ``torchrun``: who does what, and who waits.
 
 All of them train the denoiser, each on its share of a step's windows, and encode sections, each its share of those.
 What comes before is done by the first alone, and the others take up what it has finished.
