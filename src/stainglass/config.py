@@ -281,6 +281,8 @@ class DenoiserLoop(Loop):
     """Rank of LoRA."""
     compile: bool = False
     """Compile the denoiser (``torch.compile``): a minute or two at the start, then more steps a second on a GPU."""
+    cuda_graph: bool = False
+    """On a GPU, record a step as a CUDA graph and replay it: a small network's step is mostly the launching of its kernels."""
     gradient_checkpointing: bool = False
     """Compute the denoiser's activations twice instead of keeping them: slower, in far less memory."""
     min_snr: float | None = Field(None, gt=0)
@@ -352,6 +354,8 @@ class DistilLoop(Loop):
     """Of the teacher; by default the one it is sampled with."""
     interval: tuple[float, float] | None = None
     """Noise levels at which it is guided; by default those it is sampled with."""
+    cuda_graph: bool = False
+    """On a GPU, record a step and replay it, as in ``train_denoiser``."""
 
 
 class Sampling(_Strict):

@@ -124,7 +124,9 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         weight = self.weigh(place).squeeze(-1).float().masked_fill(~c.present, -1e9).softmax(-1)
         pooled = self.pool((weight[..., None] * vectors.unflatten(0, (b, s))).sum(1))
         told = c.present.any(-1)
-        pooled = torch.where(told[:, None], pooled, 0)
+        pooled = pooled.masked_fill(
+            ~told[:, None], 0
+        )  # a number put in by `where` would be copied to a GPU every time
         mask = c.present
         if self.image is not None:
             shown, from_image, vector = self._image(c, tokens)

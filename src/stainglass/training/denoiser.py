@@ -163,7 +163,9 @@ def train_denoiser(
             condnet, network.denoiser, space, flow, preview,
             pooled=pooled, min_snr=stage.min_snr, direction=stage.direction, representation=stage.representation,
         )  # fmt: skip
-        train(objective, Following(examples, first), stage, place, title, on_preview, together=True)
+        train(
+            objective, Following(examples, first), stage, place, title, on_preview, together=True, cuda_graph=stage.cuda_graph
+        )  # fmt: skip
         if objective.represent is not None:
             objective.represent.release()
         finish_stage(network.denoiser, stage, place)

@@ -169,7 +169,9 @@ def train_few_steps(
     preview = preview_of(crops, loop.steps * loop.batch * loop.accumulate)
     objective = Distil(teacher, space, loop, preview, guide)
     examples = AtLevels(crops, jump_levels(loop.levels), loop.seed)
-    train(objective, examples, loop, folder, "few steps", on_preview, together=True)
+    train(
+        objective, examples, loop, folder, "few steps", on_preview, together=True, cuda_graph=loop.cuda_graph
+    )
     return teacher
 
 

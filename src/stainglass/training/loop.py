@@ -32,7 +32,8 @@ from stainglass.files import atomic_path
 from stainglass.progress import progress_bar
 from stainglass.training.average import MovingAverage
 from stainglass.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from stainglass.training.optimiser import make_optimiser
+from stainglass.training.cuda_graph import Replayed
+from stainglass.training.optimiser import make_optimiser, set_learning_rate
 from stainglass.training.processes import processes
 
 Batch = dict[str, Tensor]
@@ -71,6 +72,7 @@ def train(
     on_preview: Callable[[Path], None] | None = None,
     *,
     together: bool = False,
+    cuda_graph: bool = False,
 ) -> Objective:
     """Train until ``loop.steps``, going on from the folder's latest checkpoint.
 
@@ -91,6 +93,8 @@ def train(
     together
         Whether all processes of the group train this, each on ``loop.batch`` examples a step of its own, which are those that
         one process would have drawn in a batch of all of them. Without, this process trains it by itself.
+    cuda_graph
+        Record a step and replay it, where there is a GPU; elsewhere it says nothing.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def train(
     StopRequested
         On SIGTERM or Ctrl-C, after a checkpoint was written.
     """
-    run = _Run(objective, loop, folder, title, together)
+    run = _Run(objective, loop, folder, title, together, cuda_graph)
     if run.start >= loop.steps:
         return run.finished()
     run.prepare()
@@ -130,7 +134,13 @@ class _Run:
     """The state of one training: network, average, optimiser, and the step it goes on from."""
 
     def __init__(
-        self, objective: Objective, loop: Loop, folder: Path, title: str, together: bool = False
+        self,
+        objective: Objective,
+        loop: Loop,
+        folder: Path,
+        title: str,
+        together: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         self.loop, self.folder = loop, folder
         group = processes()
@@ -152,12 +162,23 @@ class _Run:
         objective.train().to(self.accelerator.device)
         self.model: Any = objective
         self.average = MovingAverage(objective, loop.ema_half_life)
-        self.optimiser: Any = make_optimiser(loop, objective.parameters())
+        self.replayed = self._replayed() if cuda_graph and self.accelerator.device.type == "cuda" else None
+        self.optimiser: Any = make_optimiser(loop, objective.parameters(), recorded=self.replayed is not None)
         self.settings = {
             "seed": loop.seed, "batch": loop.batch * self.ranks, "accumulate": loop.accumulate, "steps": loop.steps
         }  # fmt: skip
         self.start = self._resumed(objective)
         self.log = _Log(folder / "metrics.jsonl", self.start) if self.writes else None
+
+    def _replayed(self) -> Replayed:
+        """The step, to be recorded."""
+        if self.together or self.loop.accumulate > 1 or self.accelerator.scaler is not None:
+            raise StainglassError(
+                "cuda_graph",
+                "a step of several processes, of several batches or in fp16 is not recorded",
+                "Set it to false, or train in bf16 by one process with accumulate: 1",
+            )
+        return Replayed(self._work)
 
     def _resumed(self, objective: Objective) -> int:
         """Take up the latest checkpoint; the step to go on from."""
@@ -185,8 +206,7 @@ class _Run:
         began = time.perf_counter()
         set_seed(_mix(self.loop.seed, step))
         rate = learning_rate(self.loop, step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimiser, rate)
         figures: dict[str, float] = {}
         for _ in range(self.loop.accumulate):
             for key, value in self._micro_step(next(batches)).items():
@@ -202,8 +222,13 @@ class _Run:
         return figures | {"learning_rate": rate, "seconds": time.perf_counter() - began}
 
     def _micro_step(self, batch: Batch) -> dict[str, Tensor]:
+        if self.replayed is not None:
+            return self.replayed(batch)
+        return self._work({key: value.to(self.accelerator.device) for key, value in batch.items()})
+
+    def _work(self, batch: Batch) -> dict[str, Tensor]:
         with self.accelerator.accumulate(self.model):
-            loss, parts = self.model({key: value.to(self.accelerator.device) for key, value in batch.items()})
+            loss, parts = self.model(batch)
             self.accelerator.backward(loss)
             if self.accelerator.sync_gradients:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), self.loop.clip)
