@@ -101,6 +101,13 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
 
 
+def test_trainings_of_one_process_may_differ_in_precision(tmp_path: Path) -> None:
+    for precision in ("no", "bf16", "no"):
+        done = train(Fit(), Line(), settings(precision=precision), tmp_path / precision, "fit")
+        assert torch.isfinite(weights(done)).all()
+    assert losses(tmp_path / "bf16") != losses(tmp_path / "no")
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = train(Fit(), Line(), settings(), tmp_path, "fit")
     examples = Line()

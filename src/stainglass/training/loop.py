@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -149,6 +150,8 @@ class _Run:
         self.rank: int = group.process_index if self.together else 0
         self.writes = self.rank == 0
         trackers = loop.trackers if self.writes else ()
+        # One training's precision is not the next one's, which Accelerate has no public way to say; the group of processes stays.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision=_precision(loop.precision),
             gradient_accumulation_steps=loop.accumulate,
