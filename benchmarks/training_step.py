@@ -3,7 +3,8 @@
     python -m benchmarks.training_step [--widths 64 128 128] [--layers 2] [--batch 64] [--steps 60] [--out training_step.json]
 
 The steps are those of `stainglass train` (a fresh UNet with GeneCondNet, loss, gradients, clipping, AdamW, moving average) on
-examples that lie ready, so drawing takes no time. Without a GPU there is nothing to record: the plain step alone is timed.
+examples that lie ready and are only put together. Without a GPU there is nothing to record: the plain step alone is timed. What
+is compiled for one way is at hand for the next, so what a row took besides its steps says little of compiling.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _timed(loop: DenoiserLoop, widths: Sequence[int], layers: int) -> dict[str, 
     seconds = [json.loads(line)["seconds"] for line in lines]
     return {
         "seconds_a_step": round(float(np.median(seconds[FIRST:])), 5),
-        "seconds_before": round(whole - float(np.sum(seconds[FIRST:])), 1),
+        "seconds_besides": round(whole - float(np.sum(seconds[FIRST:])), 1),
         "loss": round(json.loads(lines[-1])["loss"], 4),
     }
 

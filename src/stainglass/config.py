@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -224,6 +224,22 @@ class Loop(_Strict):
     seed: int = 0
 
 
+_L = TypeVar("_L", bound=Loop)
+
+
+def _recordable(loop: _L, recorded: bool, checkpointing: bool = False) -> _L:
+    """Refuse what a CUDA graph cannot hold."""
+    clashes = {
+        "accumulate": loop.accumulate > 1,
+        "optimiser adamw-8bit": loop.optimiser == "adamw-8bit",
+        "gradient_checkpointing": checkpointing,
+    }
+    if recorded and any(clashes.values()):
+        named = ", ".join(key for key, clash in clashes.items() if clash)
+        raise ValueError(f"cuda_graph cannot record a step with {named}; set one of them back")
+    return loop
+
+
 class AutoencoderLoop(Loop):
     """Training of the autoencoder on crops of the rasters."""
 
@@ -282,7 +298,8 @@ class DenoiserLoop(Loop):
     compile: bool = False
     """Compile the denoiser (``torch.compile``): a minute or two at the start, then more steps a second on a GPU."""
     cuda_graph: bool = False
-    """On a GPU, record a step as a CUDA graph and replay it: a small network's step is mostly the launching of its kernels."""
+    """On a GPU, record a step as a CUDA graph and replay it: a small network's step is mostly the launching of its kernels.
+    By one process in bf16 or fp32; elsewhere steps are plain."""
     gradient_checkpointing: bool = False
     """Compute the denoiser's activations twice instead of keeping them: slower, in far less memory."""
     min_snr: float | None = Field(None, gt=0)
@@ -317,6 +334,10 @@ class DenoiserLoop(Loop):
     """How stains are fitted, on the training slides."""
     stain_seed: int | None = None
     """Seed that stains are drawn with; by default ``seed``. Trainings that differ by ``seed`` can so share rasters."""
+
+    @model_validator(mode="after")
+    def _can_be_recorded(self) -> Self:
+        return _recordable(self, self.cuda_graph, self.gradient_checkpointing)
 
     def in_stages(self) -> tuple[DenoiserLoop, ...]:
         """A loop a stage; this one itself without stages."""
@@ -356,6 +377,10 @@ class DistilLoop(Loop):
     """Noise levels at which it is guided; by default those it is sampled with."""
     cuda_graph: bool = False
     """On a GPU, record a step and replay it, as in ``train_denoiser``."""
+
+    @model_validator(mode="after")
+    def _can_be_recorded(self) -> Self:
+        return _recordable(self, self.cuda_graph)
 
 
 class Sampling(_Strict):

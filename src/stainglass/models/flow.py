@@ -17,6 +17,7 @@ velocity, an Euler step along it is a DDIM step, and solvers, guidance and noise
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -121,7 +122,7 @@ class VariancePreserving(Flow):
 
         Of the level and not of the log-SNR, which is infinite at a zero terminal SNR; at timesteps they agree.
         """
-        table = torch.tensor(self.sigmas, dtype=torch.float32, device=t.device)
+        table = _table(self.sigmas, t.device)
         level = t.float().clamp(self.sigmas[0], self.sigmas[-1])
         above = torch.searchsorted(table, level).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]
@@ -153,6 +154,12 @@ class VariancePreserving(Flow):
 
 
 RECTIFIED = Flow()
+
+
+@cache
+def _table(values: tuple[float, ...], device: torch.device) -> Float[Tensor, k]:
+    """Values on a device, copied there once."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _at(t: Float[Tensor, b]) -> Float[Tensor, "b 1 1 1"]:

@@ -124,9 +124,8 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         weight = self.weigh(place).squeeze(-1).float().masked_fill(~c.present, -1e9).softmax(-1)
         pooled = self.pool((weight[..., None] * vectors.unflatten(0, (b, s))).sum(1))
         told = c.present.any(-1)
-        pooled = pooled.masked_fill(
-            ~told[:, None], 0
-        )  # a number put in by `where` would be copied to a GPU every time
+        # Not by `where`, which would copy the number to a GPU every time.
+        pooled = pooled.masked_fill(~told[:, None], 0)
         mask = c.present
         if self.image is not None:
             shown, from_image, vector = self._image(c, tokens)

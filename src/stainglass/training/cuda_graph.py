@@ -33,7 +33,7 @@ class Replayed:
         self._calls = 0
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Work on a batch that is on the GPU or in pinned memory.
+        """Work on a batch, wherever it lies.
 
         Raises
         ------
@@ -49,22 +49,31 @@ class Replayed:
         graph.replay()
         return self._told
 
+    def release(self) -> None:
+        """Give back what the recording holds of the GPU's memory; the next call works plainly again."""
+        if self._graph is not None:
+            self._graph.reset()
+        self._graph, self._batch, self._told, self._calls = None, {}, {}, 0
+
     def _fill(self, batch: Batch) -> None:
         if not self._batch:
             self._batch = {key: torch.empty_like(value, device="cuda") for key, value in batch.items()}
+        assert {k: v.shape for k, v in batch.items()} == {k: v.shape for k, v in self._batch.items()}
         for key, value in batch.items():
             self._batch[key].copy_(value, non_blocking=True)
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             # Of this thread alone: another pins the memory of the batches to come meanwhile.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._told = self._work(self._batch)
         except RuntimeError as error:
+            torch.cuda.set_stream(before)  # a recording that broke off leaves its own behind
+            cause = error.__context__ or error  # what broke it, rather than that it is broken
             raise StainglassError(
                 "cuda_graph",
-                f"this step cannot be recorded ({str(error).splitlines()[0]})",
+                f"this step cannot be recorded ({str(cause).splitlines()[0]})",
                 "Set it to false in the recipe",
             ) from error
         self._graph = graph

@@ -95,7 +95,7 @@ def train(
         Whether all processes of the group train this, each on ``loop.batch`` examples a step of its own, which are those that
         one process would have drawn in a batch of all of them. Without, this process trains it by itself.
     cuda_graph
-        Record a step and replay it, where there is a GPU; elsewhere it says nothing.
+        Record a step and replay it; plain without a GPU, in fp16, and where several processes train together.
 
     Returns
     -------
@@ -150,10 +150,8 @@ class _Run:
         self.rank: int = group.process_index if self.together else 0
         self.writes = self.rank == 0
         trackers = loop.trackers if self.writes else ()
-        # One training's precision is not the next one's, which Accelerate has no public way to say; the group of processes stays.
-        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            mixed_precision=_precision(loop.precision),
+            mixed_precision=_free_to_be(_precision(loop.precision)),
             gradient_accumulation_steps=loop.accumulate,
             log_with=list(trackers) or None,
             project_dir=str(folder),
@@ -165,7 +163,7 @@ class _Run:
         objective.train().to(self.accelerator.device)
         self.model: Any = objective
         self.average = MovingAverage(objective, loop.ema_half_life)
-        self.replayed = self._replayed() if cuda_graph and self.accelerator.device.type == "cuda" else None
+        self.replayed = Replayed(self._work) if cuda_graph and self._can_be_recorded() else None
         self.optimiser: Any = make_optimiser(loop, objective.parameters(), recorded=self.replayed is not None)
         self.settings = {
             "seed": loop.seed, "batch": loop.batch * self.ranks, "accumulate": loop.accumulate, "steps": loop.steps
@@ -173,15 +171,14 @@ class _Run:
         self.start = self._resumed(objective)
         self.log = _Log(folder / "metrics.jsonl", self.start) if self.writes else None
 
-    def _replayed(self) -> Replayed:
-        """The step, to be recorded."""
-        if self.together or self.loop.accumulate > 1 or self.accelerator.scaler is not None:
-            raise StainglassError(
-                "cuda_graph",
-                "a step of several processes, of several batches or in fp16 is not recorded",
-                "Set it to false, or train in bf16 by one process with accumulate: 1",
-            )
-        return Replayed(self._work)
+    def _can_be_recorded(self) -> bool:
+        """A loss scale is looked at every step, and gradients of several processes are gathered on the way."""
+        return (
+            self.accelerator.device.type == "cuda"
+            and self.accelerator.scaler is None
+            and not self.together
+            and self.loop.accumulate == 1
+        )
 
     def _resumed(self, objective: Objective) -> int:
         """Take up the latest checkpoint; the step to go on from."""
@@ -286,6 +283,8 @@ class _Run:
 
     def finished(self) -> Objective:
         """The objective as training leaves it, out of Accelerate's hands."""
+        if self.replayed is not None:
+            self.replayed.release()
         self.average.give()
         bare: Objective = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return bare
@@ -316,6 +315,16 @@ def _precision(wanted: str) -> str:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if cpu_has_bf16() else "no"
+
+
+def _free_to_be(precision: str) -> str:
+    """Let Accelerate forget another training's precision, which it holds for the whole process and has no public way to change.
+
+    The group of processes stays. An Accelerator that was made before takes on the new precision.
+    """
+    if AcceleratorState._shared_state.get("_mixed_precision") != precision:
+        AcceleratorState._reset_state()
+    return precision
 
 
 def cpu_has_bf16() -> bool:

@@ -26,7 +26,7 @@ def make_optimiser(loop: Loop, parameters: Iterable[nn.Parameter], *, recorded: 
     Raises
     ------
     StainglassError
-        When 8 bits are asked for where they cannot be had, or to be recorded.
+        When 8 bits are asked for where they cannot be had.
     """
     trained = [p for p in parameters if p.requires_grad]
     values: dict[str, Any] = {
@@ -36,12 +36,6 @@ def make_optimiser(loop: Loop, parameters: Iterable[nn.Parameter], *, recorded: 
         values |= {"lr": torch.tensor(loop.learning_rate, device=trained[0].device), "capturable": True}
     if loop.optimiser != "adamw-8bit":
         return torch.optim.AdamW(trained, fused=True if loop.optimiser == "adamw-fused" else None, **values)
-    if recorded:
-        raise StainglassError(
-            "train_denoiser.cuda_graph",
-            "adamw-8bit is not recorded",
-            "Choose adamw-fused, or set it to false",
-        )
     where, remedy = "optimiser adamw-8bit", "pip install 'stainglass[eight-bit]', or choose adamw-fused"
     try:
         eight_bit: Any = importlib.import_module("bitsandbytes")
