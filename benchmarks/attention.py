@@ -18,7 +18,7 @@ from benchmarks.common import arguments, emit, in_turns
 from stainglass.models.denoiser import predict_velocity
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.pipeline import TissuePipeline
-from stainglass.training.loop import cpu_has_bf16
+from stainglass.training.precision import cpu_has_bf16
 
 ROUNDS = 5
 

@@ -27,10 +27,10 @@ from stainglass.config import Recipe
 from stainglass.models.denoiser import hear, predict_velocity
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.recipe_files import load_recipe
+from stainglass.training.batches import Batch
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
 from stainglass.training.denoiser import told_sections
 from stainglass.training.encode import encode_sections, raster_name
-from stainglass.training.loop import Batch
 
 BATCH = 16
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from stainglass.config import DenoiserLoop, DistilLoop, Loop
+from stainglass.training.batches import rng_of
 from stainglass.training.cuda_graph import PLAIN_CALLS, Replayed
-from stainglass.training.loop import Objective, rng_of, train
+from stainglass.training.loop import Objective, train
 from stainglass.training.optimiser import make_optimiser, set_learning_rate
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

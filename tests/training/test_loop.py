@@ -12,8 +12,9 @@ import torch
 
 from stainglass.config import Loop
 from stainglass.errors import StainglassError, StopRequested
+from stainglass.training.batches import rng_of
 from stainglass.training.checkpoint import latest_checkpoint
-from stainglass.training.loop import Objective, learning_rate, rng_of, train
+from stainglass.training.loop import Objective, learning_rate, train
 
 
 class Line:

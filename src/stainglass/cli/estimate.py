@@ -29,7 +29,7 @@ from stainglass.models.towers import CONVNET
 from stainglass.progress import console
 from stainglass.sections.read import SectionSource
 from stainglass.training.crops import MEMORY_BUDGET
-from stainglass.training.loop import cpu_has_bf16
+from stainglass.training.precision import cpu_has_bf16
 from stainglass.units import LATENT_STEP_PX
 
 BASE_GB = 0.9

@@ -22,9 +22,10 @@ from stainglass.genes.normalise import log_normalised
 from stainglass.models.clip import TissueCLIP, in_chunks, info_nce, linear_features
 from stainglass.models.towers import FrozenTower
 from stainglass.progress import progress_bar
+from stainglass.training.batches import Batch, rng_of
 from stainglass.training.corrupt import corrupted
 from stainglass.training.crops import hold_in_memory
-from stainglass.training.loop import Batch, Objective, rng_of
+from stainglass.training.loop import Objective
 from stainglass.units import snapped_top_left_px
 
 COMPONENTS = 20

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stainglass.errors import StainglassError
+from stainglass.training.batches import Batch
 
-Batch = dict[str, Tensor]
 Work = Callable[[Batch], dict[str, Tensor]]
 
 PLAIN_CALLS = 3

@@ -23,9 +23,10 @@ from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
 from stainglass.models.solver import Velocity, integrate
 from stainglass.models.turns import Frequency, turn_latents, turn_offsets, turn_plane
+from stainglass.training.batches import Batch, rng_of
 from stainglass.training.corrupt import SectionMean, corrupted, moved
 from stainglass.training.crops import Places, hold_in_memory
-from stainglass.training.loop import Batch, Objective, rng_of
+from stainglass.training.loop import Objective
 from stainglass.training.represent import Represent
 
 PREVIEW_STEPS = 12

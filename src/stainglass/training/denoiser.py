@@ -23,9 +23,10 @@ from stainglass.models.flow import flow_of, fresh_schedule
 from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.solver import make_scheduler
 from stainglass.models.stable_diffusion import find_checkpoint, require_latents
+from stainglass.training.batches import Batch
 from stainglass.training.denoise import Denoise, Following, LatentCrops, LatentSpace
 from stainglass.training.fit import variable_genes
-from stainglass.training.loop import Batch, train
+from stainglass.training.loop import train
 from stainglass.training.pretrain import pretrain_encoder
 from stainglass.training.processes import by_the_first, processes
 from stainglass.training.start import Start

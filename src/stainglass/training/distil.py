@@ -26,10 +26,11 @@ from stainglass.models.denoiser import is_stable_diffusion, predict_velocity
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
+from stainglass.training.batches import Batch, rng_of
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of
 from stainglass.training.denoiser import preview_of, ready_to_train
 from stainglass.training.encode import latent_space
-from stainglass.training.loop import Batch, rng_of, train
+from stainglass.training.loop import train
 from stainglass.training.start import refuse_seen
 
 

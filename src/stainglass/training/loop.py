@@ -11,45 +11,34 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from stainglass.config import Loop
 from stainglass.errors import StainglassError, StopRequested
 from stainglass.files import atomic_path
 from stainglass.progress import progress_bar
 from stainglass.training.average import MovingAverage
+from stainglass.training.batches import Batch, Examples, batches_from
 from stainglass.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from stainglass.training.cuda_graph import Replayed
 from stainglass.training.optimiser import make_optimiser, set_learning_rate
+from stainglass.training.precision import free_to_be, settled_precision
 from stainglass.training.processes import processes
-
-Batch = dict[str, Tensor]
 
 PREVIEW_SENTENCE = (
     "Training preview by stainglass: real windows above, synthetic ones below. Not for diagnosis."
 )
-
-
-class Examples(Protocol):
-    """Training examples; the same position always gives the same example."""
-
-    def example(self, position: int) -> dict[str, np.ndarray]:
-        """One example, drawn by a generator keyed by (seed, position)."""
-        ...
 
 
 class Objective(nn.Module):
@@ -95,7 +84,7 @@ def train(
         Whether all processes of the group train this, each on ``loop.batch`` examples a step of its own, which are those that
         one process would have drawn in a batch of all of them. Without, this process trains it by itself.
     cuda_graph
-        Record a step and replay it; plain without a GPU, in fp16, and where several processes train together.
+        Record a step and replay it; plain without a GPU, in fp16, of several batches, and where several processes train together.
 
     Returns
     -------
@@ -110,7 +99,9 @@ def train(
     if run.start >= loop.steps:
         return run.finished()
     run.prepare()
-    batches = _batches(examples, loop, run)
+    batches = batches_from(
+        run.start, examples, loop, run.rank, run.ranks, pinned=run.accelerator.device.type == "cuda"
+    )
     with _stop_signals() as stopping, progress_bar(title, loop.steps, run.start) as advance:
         for step in range(run.start, loop.steps):
             figures = run.step(step, batches)
@@ -151,7 +142,7 @@ class _Run:
         self.writes = self.rank == 0
         trackers = loop.trackers if self.writes else ()
         self.accelerator = Accelerator(
-            mixed_precision=_free_to_be(_precision(loop.precision)),
+            mixed_precision=free_to_be(settled_precision(loop.precision)),
             gradient_accumulation_steps=loop.accumulate,
             log_with=list(trackers) or None,
             project_dir=str(folder),
@@ -172,7 +163,7 @@ class _Run:
         self.log = _Log(folder / "metrics.jsonl", self.start) if self.writes else None
 
     def _can_be_recorded(self) -> bool:
-        """A loss scale is looked at every step, and gradients of several processes are gathered on the way."""
+        """A loss scale is looked at every step, processes share gradients, and those of several batches are added up."""
         return (
             self.accelerator.device.type == "cuda"
             and self.accelerator.scaler is None
@@ -298,105 +289,8 @@ def learning_rate(loop: Loop, step: int) -> float:
     return loop.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def rng_of(seed: int, position: int) -> np.random.Generator:
-    """The generator of one example: counter-based, so any position can be drawn without the ones before."""
-    return np.random.Generator(
-        np.random.Philox(key=np.array([seed & (2**64 - 1), position], dtype=np.uint64))
-    )
-
-
 def _mix(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) % (2**32)
-
-
-def _precision(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if cpu_has_bf16() else "no"
-
-
-def _free_to_be(precision: str) -> str:
-    """Let Accelerate forget another training's precision, which it holds for the whole process and has no public way to change.
-
-    The group of processes stays. An Accelerator that was made before takes on the new precision.
-    """
-    if AcceleratorState._shared_state.get("_mixed_precision") != precision:
-        AcceleratorState._reset_state()
-    return precision
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; emulation would be slower than fp32."""
-    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 cannot tell
-    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
-
-
-def _batches(examples: Examples, loop: Loop, run: _Run) -> Iterator[Batch]:
-    """Batches of this rank from the run's start on, drawn ahead while the network works: in a thread, or by other processes."""
-
-    def positions(micro: int) -> range:
-        first = (micro * run.ranks + run.rank) * loop.batch
-        return range(first, first + loop.batch)
-
-    micros = range(run.start * loop.accumulate, loop.steps * loop.accumulate)
-    if loop.workers > 0:
-        order = [list(positions(micro)) for micro in micros]
-        drawn_by_others = DataLoader(
-            _Drawn(examples),
-            batch_sampler=order,
-            num_workers=loop.workers,
-            pin_memory=run.accelerator.device.type == "cuda",
-            generator=torch.Generator(),  # its own: dropout draws from torch's
-            multiprocessing_context="fork",  # what is held in memory is shared, not sent
-            worker_init_fn=_leave_stopping_to_the_loop,
-            collate_fn=_stacked,
-        )
-        for batch in drawn_by_others:
-            if isinstance(batch, StainglassError):
-                raise batch
-            yield batch
-        return
-
-    def draw(micro: int) -> Batch:
-        return _batch([examples.example(position) for position in positions(micro)])
-
-    with ThreadPoolExecutor(1) as pool:
-        following = [pool.submit(draw, micro) for micro in micros[:1]]
-        for micro in micros:
-            batch = following.pop().result()
-            if micro + 1 in micros:
-                following.append(pool.submit(draw, micro + 1))
-            yield batch
-
-
-class _Drawn(Dataset[Any]):
-    """Examples as PyTorch's loader takes them; a finding is handed over as it is, to be raised where it is understood."""
-
-    def __init__(self, examples: Examples) -> None:
-        self.examples = examples
-
-    def __getitem__(self, position: int) -> dict[str, np.ndarray] | StainglassError:
-        try:
-            return self.examples.example(position)
-        except StainglassError as error:
-            return error
-
-
-def _batch(drawn: Sequence[dict[str, np.ndarray]]) -> Batch:
-    return {key: torch.from_numpy(np.stack([d[key] for d in drawn])) for key in drawn[0]}
-
-
-def _stacked(drawn: list[Any]) -> Any:
-    found = [one for one in drawn if isinstance(one, StainglassError)]
-    return found[0] if found else _batch(drawn)
-
-
-def _leave_stopping_to_the_loop(worker: int) -> None:
-    """A signal to the whole group must not end who draws before the loop has written its checkpoint."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _preview(

@@ -18,8 +18,9 @@ from stainglass.config import Loop
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.gene_encoder import VISIUM_DIAMETER_UM, GeneEncoder, log_normalised
 from stainglass.progress import console
+from stainglass.training.batches import Batch, rng_of
 from stainglass.training.corrupt import corrupted
-from stainglass.training.loop import Batch, Objective, rng_of, train
+from stainglass.training.loop import Objective, train
 
 BATCH = 128
 HIDDEN = 0.5

@@ -15,8 +15,9 @@ from stainglass.models.autoencoder import TissueAutoencoder, cosine_basis, decod
 from stainglass.models.similarity import structural_similarity
 from stainglass.models.turns import turn_latents, turn_plane
 from stainglass.training.adversary import Adversary
+from stainglass.training.batches import Batch, rng_of
 from stainglass.training.crops import Places, hold_in_memory
-from stainglass.training.loop import Batch, Objective, rng_of
+from stainglass.training.loop import Objective
 
 
 class PixelCrops:
