@@ -3,7 +3,8 @@
 A Fréchet distance is told as a ratio to that of as many real training windows, in the eyes of every judge whose weights are here
 (``--lpips-weights`` for the second). With ``--part train`` training windows are painted and compared with other training windows,
 so that a choice made there has not seen what is held out. What is read back of expression is told as a share of what real windows
-give. Seconds are those of one window, decoding included, conditions and all, in batches of 16; every way is timed in one run.
+give. Precision, recall and coverage are those of the card. Seconds are those of one window, decoding included, conditions and
+all, in batches of 16; every way is timed in one run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmarks.sampling import count_forwards
 from stainglass.analysis.recovery import Reader, mean_correlation, variable_genes
 from stainglass.cli.judge import TRAIN_WINDOWS, read_tissue
 from stainglass.cohort.cohort import Cohort
-from stainglass.evaluation.distances import frechet_distance, kernel_distance
+from stainglass.evaluation.distances import Neighbourhoods, frechet_distance, kernel_distance
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.measure import judge_features
 from stainglass.evaluation.resampling import codes
@@ -32,6 +33,7 @@ from stainglass.recipe_files import load_recipe
 from stainglass.synthesis.paint import CohortPainter
 
 BATCH = 16
+OVERLAPS = ("precision", "recall", "coverage")
 
 
 class Bench:
@@ -102,16 +104,19 @@ class Bench:
             "recovery_of_real": {name: round(r, 3) for name, r in self.recovered.items()},
         }
 
-    def row(self, settings: SamplerSettings, pipeline: TissuePipeline | None = None) -> dict[str, object]:
-        """One way of painting, by the run's generator unless another is given."""
+    def row(
+        self, settings: SamplerSettings, pipeline: TissuePipeline | None = None, seed: int | None = None
+    ) -> dict[str, object]:
+        """One way of painting, by the run's generator and from its noise unless others are given."""
         pipeline, real = pipeline or self.pipeline, self.real
+        seed = self.seed if seed is None else seed
         painter = CohortPainter(pipeline, settings, BATCH)
         few = min(BATCH, len(real))
         asked = count_forwards(
-            pipeline, lambda: painter.paint(real.windows[:few], real.conditions.take(range(few)), self.seed)
+            pipeline, lambda: painter.paint(real.windows[:few], real.conditions.take(range(few)), seed)
         )
         began = time.perf_counter()
-        painted: NDArray[np.uint8] = painter.paint(real.windows, real.conditions, self.seed)
+        painted: NDArray[np.uint8] = painter.paint(real.windows, real.conditions, seed)
         return {
             "solver": settings.solver,
             "steps": settings.steps,
@@ -123,12 +128,14 @@ class Bench:
     def seen(self, pictures: NDArray[np.uint8], what: str) -> dict[str, dict[str, float]]:
         """What the judges make of pictures of these windows; ``what`` they are is told on the progress bar."""
         found = judge_features(self.judges, pictures, what)
+        overlaps = {name: Neighbourhoods.of(self.features[name], f).overlap() for name, f in found.items()}
         return {
             "fd_ratio": {
                 name: round(frechet_distance(f, self.features[name]) / self.train[name], 3)
                 for name, f in found.items()
             },
             "kid": {name: round(kernel_distance(f, self.features[name]), 4) for name, f in found.items()},
+            **{key: {name: round(getattr(o, key), 3) for name, o in overlaps.items()} for key in OVERLAPS},
             "recovery_share": {
                 name: round(self._recovery(name, f) / self.recovered[name], 3) for name, f in found.items()
             },

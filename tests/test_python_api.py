@@ -86,6 +86,16 @@ def test_paint_an_anndata_with_micrometres(generator: Generator, adata: ad.AnnDa
     assert furthest(from_um, from_px) <= 2
 
 
+def test_tell_spots_less_exactly(generator: Generator, adata: ad.AnnData) -> None:
+    def paint(thinning: float, batch: int = 16) -> Painted:
+        how = stainglass.SamplerSettings(steps=2, guidance=1, thinning=thinning)
+        return generator.generate(adata, n=N, mpp=SLIDE_MPP, settings=how, batch=batch)
+
+    full, less = paint(0), paint(0.7)
+    assert furthest(full, less) > 0
+    assert furthest(less, paint(0.7, batch=2)) <= 2
+
+
 def test_paint_the_spots_of_a_cohort(generator: Generator, cohort: Cohort) -> None:
     spots = cohort.sections["P1"].used_spots
     from_spots = generator.generate(spots, n=N, seed=1, settings=QUICK, section="P1")

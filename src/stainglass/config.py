@@ -392,6 +392,9 @@ class Sampling(_Strict):
     guidance: float = Field(1.5, ge=0)
     interval: tuple[float, float] = (0.2, 0.9)
     """Guidance acts while the noise level (0 clean … 1 noise) lies within."""
+    thinning: float = Field(0.0, ge=0, lt=1)
+    """Share of each spot's counts that is left out of what is told (binomial). Where training spots are few, a model that is told
+    less, as it was in training (``genes.thinning``), leans less on what it knows of them by heart."""
     batch: int = Field(16, ge=1)
     seed: int = 0
 

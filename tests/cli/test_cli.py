@@ -283,6 +283,17 @@ class TestBadInput:
         assert "Traceback" in err
 
 
+def test_counts_cannot_all_be_left_out(
+    run_folder: Path,
+    cohort: Cohort,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("generate", cohort.path, "--model", run_folder, "--out", tmp_path / "p", "--thinning", "1")
+    assert "--thinning: 1 is not possible" in bad(monkeypatch, capsys, *words)
+
+
 def test_generate_writes_stamped_pictures(
     run_folder: Path,
     cohort: Cohort,
@@ -303,6 +314,8 @@ def test_generate_writes_stamped_pictures(
         "3",
         "--steps",
         "2",
+        "--thinning",
+        "0.5",
         "--out",
         tmp_path,
     )

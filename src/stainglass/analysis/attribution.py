@@ -26,6 +26,7 @@ from stainglass.models.autoencoder import decode_latents
 from stainglass.models.genecondnet import ConditionTensors, Embedded
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.synthesis.noise import window_noise
+from stainglass.synthesis.thin import thinned
 from stainglass.units import LATENT_STEP_PX
 
 LEVELS = (0.85, 0.6, 0.35)
@@ -102,7 +103,7 @@ def attribute(
         raise StainglassError(
             f"{window.section} {window.spot or ''}".strip(), "no spot in reach", "Choose another patch"
         )
-    told = ConditionTensors.of(conditions, pipeline.device)
+    told = ConditionTensors.of(thinned(conditions, settings.thinning, seed), pipeline.device)
     channels = len(pipeline.facts.latent_mean)
     noise = torch.from_numpy(window_noise(seed, [window], channels)).to(pipeline.device)
     latents = pipeline.sample_latents(told, noise, settings)

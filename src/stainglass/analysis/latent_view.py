@@ -31,6 +31,7 @@ from stainglass.models.solver import integrate
 from stainglass.synthesis.noise import window_noise
 from stainglass.synthesis.paint import paint_windows
 from stainglass.synthesis.spots import conditions_of
+from stainglass.synthesis.thin import thinned
 
 ProjectionKind = Literal["pca", "umap"]
 
@@ -235,7 +236,7 @@ def trajectory_moves(
     """Patches on their way from noise to tissue: the state of the solver after each step, decoded."""
     facts = pipeline.facts
     assert facts is not None
-    conditions = conditions_of(cohort, windows, facts)
+    conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed)
     noise = window_noise(seed, windows, len(facts.latent_mean))
     parts: list[NDArray[np.uint8]] = []
     levels: list[float] = []

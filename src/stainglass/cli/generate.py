@@ -25,13 +25,14 @@ def generate(
         float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")
     ] = None,
     steps: Annotated[
-        int | None, Parameter(help="Of the solver; like the next three, by default the model's own.")
+        int | None, Parameter(help="Of the solver; like the next four, by default the model's own.")
     ] = None,
     solver: Literal["euler", "heun", "unipc", "dpmpp", "jumps"] | None = None,
     guidance: float | None = None,
     interval: Annotated[
         tuple[float, float] | None, Parameter(help="Noise levels between which guidance acts.")
     ] = None,
+    thinning: Annotated[float | None, Parameter(help="Share of each spot's counts that is not told.")] = None,
     seed: int = 0,
     batch: int = 16,
     tiff: Annotated[bool, Parameter(help="Write TIFF instead of PNG.", negative="")] = False,
@@ -57,9 +58,11 @@ def generate(
     from stainglass.synthesis.generator import Generator
 
     is_cohort = (source / "cohort.json").is_file()
-    _refuse_nonsense(is_cohort, n, batch, steps, part, layout)
+    _refuse_nonsense(is_cohort, n, batch, steps, thinning, part, layout)
     generator = Generator.from_pretrained(model_folder(model))
-    asked: dict[str, Any] = {"solver": solver, "steps": steps, "guidance": guidance, "interval": interval}
+    asked: dict[str, Any] = {
+        "solver": solver, "steps": steps, "guidance": guidance, "interval": interval, "thinning": thinning,
+    }  # fmt: skip
     own = generator.facts.sampler
     settings = replace(own, **{name: value for name, value in asked.items() if value is not None})
     common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
@@ -89,13 +92,21 @@ def generate(
 
 
 def _refuse_nonsense(
-    is_cohort: bool, n: int | None, batch: int, steps: int | None, part: str | None, layout: str
+    is_cohort: bool,
+    n: int | None,
+    batch: int,
+    steps: int | None,
+    thinning: float | None,
+    part: str | None,
+    layout: str,
 ) -> None:
     from stainglass.errors import StainglassError
 
     for name, value in (("--n", n), ("--batch", batch), ("--steps", steps)):
         if value is not None and value < 1:
             raise StainglassError(name, f"{value} is not possible", "Give a whole number from 1 on")
+    if thinning is not None and not 0 <= thinning < 1:
+        raise StainglassError("--thinning", f"{thinning:g} is not possible", "Give a share from 0 to below 1")
     if not is_cohort and (part is not None or layout != "patches"):
         raise StainglassError(
             "--part and --layout grid", "need a prepared cohort", "Run 'stainglass prepare' first"

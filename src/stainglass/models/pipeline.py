@@ -62,7 +62,7 @@ class Facts:
     pooled
         Whether a denoiser of Stable Diffusion's family is told the pooled vector, as one more token.
     sampling
-        Solver, steps, guidance and interval of `SamplerSettings`: those of its recipe.
+        `SamplerSettings` of its recipe.
     stains
         Stain variants it was also trained on: name, method, numbers fitted and drawn a section.
     """
@@ -126,17 +126,21 @@ class Facts:
 class SamplerSettings:
     """Solver, steps and guidance (Ho & Salimans 2022), which acts while the noise level lies in ``interval``
     only (Kynkäänniemi et al. 2024).
+
+    ``thinning`` is the share of each spot's counts left out. It is done before a pipeline is called, by
+    `stainglass.synthesis`, since a pipeline knows no spot by name.
     """
 
     solver: str = "unipc"
     steps: int = 16
     guidance: float = 1.5
     interval: tuple[float, float] = (0.2, 0.9)
+    thinning: float = 0.0
 
     @classmethod
     def of(cls, sampling: Sampling) -> SamplerSettings:
         """A recipe's."""
-        return cls(sampling.solver, sampling.steps, sampling.guidance, sampling.interval)
+        return cls(sampling.solver, sampling.steps, sampling.guidance, sampling.interval, sampling.thinning)
 
     def guided(self, t: float) -> bool:
         """Whether the null condition is evaluated at this noise level."""

@@ -13,6 +13,7 @@ from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.progress import progress_bar
 from stainglass.synthesis.noise import window_noise
+from stainglass.synthesis.thin import thinned
 
 
 def paint_windows(
@@ -48,7 +49,7 @@ def paint_batch(
 ) -> UInt8[np.ndarray, "n size size 3"]:
     """Paint one picture a window, all at once."""
     channels = len(pipeline.facts.latent_mean) if pipeline.facts else 0
-    told = ConditionTensors.of(conditions, pipeline.device)
+    told = ConditionTensors.of(thinned(conditions, settings.thinning, seed), pipeline.device)
     noise = torch.from_numpy(window_noise(seed, windows, channels)).to(pipeline.device)
     return np.asarray(pipeline(told, noise, settings).cpu().numpy())
 

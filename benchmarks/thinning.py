@@ -1,0 +1,53 @@
+"""How exactly to tell a generator its spots: realism and control by the share of counts that is left out.
+
+    python -m benchmarks.thinning RUN [--cohort C] [--shares 0 .3 .5 .7] [--seeds 0 1 2] [--part train] [--lpips-weights FILE]
+
+The same windows are painted by the run's own sampler, with ever more of each spot's counts left out (``sampling.thinning``), and
+figures are means over noise seeds. A model that knows the few spots it was trained on by heart is too sure of others; told less,
+it is as sure as it was while it learnt. What a row tells: benchmarks/painting.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import arguments, emit
+from benchmarks.painting import Bench
+
+SHARES = (0.0, 0.3, 0.5, 0.7)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, object]:
+    """Paint, judge, tell."""
+    parser = arguments(__doc__)
+    parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0,), help="of the noise")
+    bench, options = Bench.of(parser, argv)
+    rows = []
+    for share in options.shares:
+        how = replace(bench.sampler, thinning=share)
+        drawn = [bench.row(how, seed=seed) for seed in options.seeds]
+        rows.append({"thinning": share, **_mean(drawn)})
+    return emit("thinning", {**bench.told(), "noise_seeds": list(options.seeds), "rows": rows}, options.out)
+
+
+def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Number by number, over rows of the same keys; words are those of the first."""
+    first = rows[0]
+    return {
+        key: _mean([row[key] for row in rows])
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, str)
+        else round(float(np.mean([row[key] for row in rows])), 4)
+        for key, value in first.items()
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,90 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stainglass.cohort.windows import Conditions, gather_conditions
+from stainglass.synthesis.thin import thinned
+
+SPOTS, GENES = 12, 300
+
+
+def told(windows: int = 9, seed: int = 0, depth: float = 4.0) -> Conditions:
+    """Windows of one section that share spots."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(0, 400, (SPOTS, 2))
+    counts = rng.poisson(depth, (SPOTS, GENES)).astype(np.float32)
+    names = [f"{i}x{i}" for i in range(SPOTS)]
+    centres = rng.uniform(0, 400, (windows, 2))
+    return gather_conditions(centres, places, counts, np.full(SPOTS, 100.0), names, 150.0, 5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.05, 0.95), st.integers(0, 99))
+def test_every_window_hears_the_same_of_a_spot(share: float, seed: int) -> None:
+    less = thinned(told(), share, seed)
+    heard: dict[str, np.ndarray] = {}
+    for row, names in zip(less.counts, less.barcodes):
+        for counts, name in zip(row, names):
+            np.testing.assert_array_equal(heard.setdefault(name, counts), counts)
+    assert any(sum(name in row for row in less.barcodes) > 1 for name in heard)
+    # Nor does it matter which windows are painted at once.
+    np.testing.assert_array_equal(thinned(told().take([4]), share, seed).counts[0], less.counts[4])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.05, 0.95))
+def test_the_share_is_left_out_and_nothing_is_added(share: float) -> None:
+    full = told(depth=20.0)
+    less = thinned(full, share, 0)
+    assert (less.counts <= full.counts).all()
+    assert (less.counts == np.floor(less.counts)).all()
+    assert less.counts.sum() / full.counts.sum() == pytest.approx(1 - share, abs=0.01)
+    np.testing.assert_array_equal(less.offsets_um_yx, full.offsets_um_yx)
+    assert not less.counts[~less.present].any()
+
+
+def test_it_varies_as_binomial_counts_do() -> None:
+    full = told()
+    at = next(i for i, names in enumerate(full.barcodes) if names)
+    drawn = np.stack([thinned(full, 0.5, seed).counts[at, 0] for seed in range(200)])
+    many = full.counts[at, 0] >= 4
+    expected = full.counts[at, 0, many] * 0.25
+    assert drawn.var(0)[many].mean() == pytest.approx(expected.mean(), rel=0.05)
+    assert np.corrcoef(drawn[0][many], drawn[1][many])[0, 1] < 0.9
+
+
+def test_spots_and_seeds_are_drawn_apart() -> None:
+    full = told()
+    alike = full.with_counts_everywhere(np.full((len(full), GENES), 9, np.float32), "same")
+    alike = replace(alike, barcodes=full.barcodes)
+    less = thinned(alike, 0.5, 0)
+    two = next(row for row, names in zip(less.counts, less.barcodes) if len(names) > 1)
+    assert (two[0] != two[1]).any()
+    assert (thinned(alike, 0.5, 1).counts != less.counts).any()
+
+
+def test_a_gene_told_more_strongly_leaves_the_others_as_they_are() -> None:
+    """A slider for one gene shall move that gene alone, and up."""
+    full = told()
+    more = full.counts.copy()
+    more[..., 7] *= 3
+    one, other = (thinned(replace(full, counts=counts), 0.5, 0).counts for counts in (full.counts, more))
+    np.testing.assert_array_equal(np.delete(one, 7, -1), np.delete(other, 7, -1))
+    assert (other[..., 7] >= one[..., 7]).all()
+    assert other[..., 7].sum() > one[..., 7].sum()
+
+
+def test_parts_of_a_count_are_kept_in_proportion() -> None:
+    full = told()
+    means = np.tile(np.float32(0.4), (len(full), GENES))  # a section's mean expression
+    bulk = full.with_counts_everywhere(means, "section mean")
+    np.testing.assert_allclose(thinned(bulk, 0.5, 0).counts, bulk.counts * 0.5, rtol=1e-6)
+
+
+def test_nothing_told_and_nothing_left_out() -> None:
+    full = told()
+    assert thinned(full, 0.0, 0) is full
+    assert not thinned(full.null(), 0.5, 0).present.any()
