@@ -18,7 +18,7 @@ from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.files import read_json, sha256_of
+from stainglass.files import atomic_path, read_json, sha256_of
 from stainglass.models.pipeline import FACTS_FILE, SamplerSettings, TissuePipeline
 from stainglass.progress import console
 from stainglass.recipe_files import write_recipe
@@ -30,6 +30,7 @@ from stainglass.training.stages import train_generator
 
 OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "checkpoint.json", "simulated", "cohort", "autoencoder", "denoiser",
             "distil", "generator", "generated", "clip", "embeddings", "evaluation", "analysis", "report.html")  # fmt: skip
+CLIP = Path("clip") / "model"
 SHOWN = 36
 """Patches written as files: the first windows, uncurated."""
 
@@ -158,9 +159,15 @@ def make_from_finished(
         refuse_other_tissue(
             generator, opened, split
         )  # again when it is made; here, before anything is written
+        if plan.clip is not None and not (run / CLIP).is_dir():
+            raise StainglassError(run / CLIP, "no CLIP in this run", "Let 'stainglass train' end first")
         make = prepare(opened, split, generator)
         write_recipe(plan, out / "recipe.yaml")
         write_provenance(out, plan, data=str(run))
+        if plan.clip is not None:
+            # The CLIP that it began with, by which its card tells alignment.
+            with atomic_path(out / CLIP) as temporary:
+                shutil.copytree(run / CLIP, temporary)
         make()
     say_next(f"stainglass evaluate {out} --cohort {opened.path}")
     print_result(out / "generator")
