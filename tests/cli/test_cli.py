@@ -341,6 +341,7 @@ def test_a_whole_run_is_restartable_and_self_contained(
     assert 'src="http' not in html
     assert 'href="http' not in html
     card = json.loads((tmp_path / "run" / "evaluation" / "card.json").read_text())
+    assert card["sampling"]["steps"] == 2
     subjects = {row["subject"] for row in card["rows"]}
     assert {"generated", "floor", "train", "other_patient", "reconstruction", "unconditional", "shuffled", "bulk",
             "mean_image", "retrieval"} <= subjects  # fmt: skip

@@ -1,5 +1,5 @@
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from evaluation_toy import SETTINGS, FaithfulPainter, toy_tissue
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.evaluation.evaluate import evaluate
-from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.report.hand_on import hand_on
 
 
@@ -21,18 +21,23 @@ def run(run_folder: Path, tmp_path: Path) -> Path:
 
 def test_what_is_handed_on_is_what_was_judged_with_every_figure(run: Path, tmp_path: Path) -> None:
     tissues = toy_tissue("held", 2, 5, 5), toy_tissue("train", 1), toy_tissue("other", 3, 5, 5)
-    settings = replace(SETTINGS, n=20, bootstrap=20, seeds=(0,))
+    judged = SamplerSettings("euler", 3, 1.0, thinning=0.5)
+    settings = replace(SETTINGS, n=20, bootstrap=20, seeds=(0,), sampling=asdict(judged))
     card = evaluate(*tissues, FaithfulPainter(), settings, run / "evaluation")
     out = hand_on(run, tmp_path / "given")
     weights = "denoiser/diffusion_pytorch_model.safetensors"
     assert (out / weights).read_bytes() == (run / "generator" / weights).read_bytes()
-    assert TissuePipeline.from_pretrained(out).facts.name == "small"
-    assert Card.read(out / "card.json") == card
+    facts = TissuePipeline.from_pretrained(out).facts
+    assert facts.name == "small"
+    assert facts.sampler == judged
+    assert TissuePipeline.from_pretrained(run / "generator").facts.sampler != judged
+    assert Card.read(out / "card.json").model_dump(mode="json") == card.model_dump(mode="json")
     # A part's configuration names the folder it was loaded from: a path of this machine, which stays here.
     assert any("_name_or_path" in path.read_text() for path in (run / "generator").glob("*/config.json"))
     assert not any("_name_or_path" in path.read_text() for path in out.rglob("*.json"))
     told = (out / "README.md").read_text()
     assert "Not for diagnosis" in told
+    assert "painted by 3 steps of euler, 50% of each spot's counts left out" in told
     found = card.find("recovery_gain", "other_patient_genes")
     assert f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" in told
     missing = [row.metric for row in card.rows if row.value is not None and f"| {row.metric} |" not in told]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,6 +196,7 @@ def _settings(
         trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop)}{_before(facts)}",
         n=evaluation.windows,
         seeds=evaluation.noise_seeds,
+        sampling=asdict(SamplerSettings.of(recipe.sampling)),
         lpips_weights=Path(evaluation.lpips_weights) if evaluation.lpips_weights else None,
         inception_weights=evaluation.inception_weights or None,
         inception_torchscript=evaluation.inception_torchscript,

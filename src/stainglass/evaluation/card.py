@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -154,6 +154,8 @@ class Card(BaseModel):
         Windows behind every subject (the floor's halves say their own).
     seeds
         The noise seeds.
+    sampling
+        How windows were painted: `SamplerSettings` as a mapping; empty where nobody said.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -169,6 +171,7 @@ class Card(BaseModel):
     other_patients: tuple[str, ...] = ()
     n: int
     seeds: tuple[int, ...]
+    sampling: dict[str, Any] = {}
     window_px: int
     mpp: float
     judges: tuple[JudgeRecord, ...]

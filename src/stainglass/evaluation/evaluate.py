@@ -220,6 +220,7 @@ def _card(
         other_patients=tuple(sorted(set(other.patients))) if other is not None else (),
         n=n,
         seeds=settings.seeds,
+        sampling=dict(settings.sampling),
         window_px=int(held_out.pixels.shape[1]),
         mpp=settings.mpp,
         judges=records,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -46,6 +47,8 @@ class EvaluationSettings:
         At most this many windows a subject; every subject gets the same number.
     seeds
         Noise seeds; each is painted under every condition.
+    sampling
+        How windows are painted, for the card to tell.
     judges
         Names known to `stainglass.evaluation.features.build_judges`, or judges themselves. The first leads.
     judges_required
@@ -86,6 +89,7 @@ class EvaluationSettings:
     trained_on: str = "not stated"
     n: int = 200
     seeds: tuple[int, ...] = (0, 1, 2)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     judges: tuple[str | Judge, ...] = tuple(JUDGES.values())
     judges_required: bool = False
     took_part_in_training: tuple[str, ...] = ()

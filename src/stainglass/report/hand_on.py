@@ -8,6 +8,7 @@ from pathlib import Path
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.files import atomic_path, read_json, write_json
+from stainglass.models.pipeline import FACTS_FILE
 from stainglass.report.markdown import card_markdown
 
 ORIGIN = "_name_or_path"
@@ -17,7 +18,7 @@ MEASURED = """
 ## Measured
 Each figure beside its controls at the same N: `floor` is real held-out tissue, `shuffled` the spots of another place, `bulk`
 the section's mean expression, `retrieval` a real training patch chosen by expression; what they mean is in stainglass's docs.
-The weights in this folder are the ones that were judged. {trained_on}.
+The weights in this folder are the ones that were judged, and it paints as it did then. {trained_on}.
 
 {figures}
 {notes}
@@ -41,6 +42,9 @@ def hand_on(run: Path, out: Path) -> Path:
     with atomic_path(out) as temporary:
         shutil.copytree(generator, temporary, copy_function=shutil.copyfile)
         shutil.copyfile(path, temporary / "card.json")
+        if card.sampling:  # it paints as it was judged, whatever it was trained to be painted with
+            facts = read_json(temporary / FACTS_FILE, "generator")
+            write_json(temporary / FACTS_FILE, {**facts, "sampling": card.sampling})
         for config in (temporary / "model_index.json", *temporary.glob("*/config.json")):
             told = read_json(config, "configuration")
             told.pop(ORIGIN, None)

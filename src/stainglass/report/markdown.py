@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stainglass.evaluation.card import METRICS, SUBJECTS, TRAINING_SETS, Card, Row
 
@@ -27,7 +28,10 @@ def card_markdown(card: Card, whole: bool = False, head: str = "###") -> str:
         Of the splits' headings.
     """
     window = f"{card.window_px} px at {card.mpp:g} µm/px"
-    parts = [f"N = {card.n} windows of {window}; noise seeds {list(card.seeds)}; primary: {card.primary}."]
+    painted = f"; painted by {_painted(card.sampling)}" if card.sampling else ""
+    parts = [
+        f"N = {card.n} windows of {window}; noise seeds {list(card.seeds)}{painted}; primary: {card.primary}."
+    ]
     parts += [
         f"Do the genes drive the picture, {answer.split}? **{VERDICT[answer.holds]}**. {answer.why}"
         for answer in card.answers
@@ -44,6 +48,16 @@ def card_markdown(card: Card, whole: bool = False, head: str = "###") -> str:
             told = [row for row in rows if row.labels == share]
             parts += [f"Trained on {share:.0%} of the labels:", rows_table(told, METRICS, TRAINING_SETS)]
     return "\n\n".join(parts) + "\n"
+
+
+def _painted(sampling: Mapping[str, Any]) -> str:
+    """The sampler in words."""
+    told = f"{sampling['steps']} steps of {sampling['solver']}"
+    if sampling["guidance"] != 1:
+        low, high = sampling["interval"]
+        told += f", guidance {sampling['guidance']:g} at noise levels {low:g} to {high:g}"
+    thinning = sampling.get("thinning", 0)
+    return told + (f", {thinning:.0%} of each spot's counts left out" if thinning else "")
 
 
 def rows_table(rows: list[Row], metrics: Sequence[str], subjects: Sequence[str]) -> str:
