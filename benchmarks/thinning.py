@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
 
 
 def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Number by number, over rows of the same keys; words are those of the first."""
+    """Number by number, over rows of the same keys; words and whole numbers are those of the first."""
     first = rows[0]
     return {
         key: _mean([row[key] for row in rows])
         if isinstance(value, dict)
         else value
-        if isinstance(value, str)
+        if isinstance(value, str | int)
         else round(float(np.mean([row[key] for row in rows])), 4)
         for key, value in first.items()
     }

@@ -18,6 +18,7 @@ from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.synthesis.noise import window_noise
+from stainglass.synthesis.paint import paint_windows
 
 SETTINGS = SamplerSettings(steps=2)
 
@@ -47,6 +48,16 @@ def test_every_spot_has_a_map_and_shares_sum_to_one(
     assert len(found.top_genes(5)) == 5
     assert np.abs(found.genes).max() > 0
     assert found.picture.shape == (64, 64, 3)
+
+
+def test_what_is_attributed_is_what_was_painted(
+    lively: TissuePipeline, patch: tuple[Window, Conditions]
+) -> None:
+    less = replace(SETTINGS, thinning=0.9)
+    window, told = patch
+    found = attribute(lively, window, told, less)
+    np.testing.assert_array_equal(found.picture, paint_windows(lively, [window], told, 0, less)[0])
+    assert (found.picture != attribute(lively, window, told, SETTINGS).picture).any()
 
 
 def test_a_spot_that_is_masked_out_gets_nothing(

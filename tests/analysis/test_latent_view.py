@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,10 @@ def test_thinning_is_even_and_in_proportion() -> None:
     assert shares_of([60_000, 20_000, 1], 25_000) == [18_749, 6_249, 1]
 
 
-def test_a_dose_changes_its_genes_and_nothing_else(cohort: Cohort, lively: TissuePipeline) -> None:
+@pytest.mark.parametrize("thinning", [0.0, 0.5])
+def test_a_dose_changes_its_genes_and_nothing_else(
+    thinning: float, cohort: Cohort, lively: TissuePipeline
+) -> None:
     facts = lively.facts
     assert facts is not None
     windows = cohort.patches(cohort.split().test, facts.window_px)[:4]
@@ -79,9 +83,10 @@ def test_a_dose_changes_its_genes_and_nothing_else(cohort: Cohort, lively: Tissu
     np.testing.assert_array_equal(doubled.counts[..., others], conditions.counts[..., others])
     np.testing.assert_array_equal(doubled.counts[..., [3, 5]], 2 * conditions.counts[..., [3, 5]])
     gene = find_signal(max(zip(conditions.counts.sum((0, 1)), facts.gene_symbols))[1], cohort.axis)
-    moves = dose_moves(lively, cohort, windows, gene, SETTINGS, look)
+    settings = replace(SETTINGS, thinning=thinning)
+    moves = dose_moves(lively, cohort, windows, gene, settings, look)
     assert moves.stops == tuple(f"{gene.name} × {dose:g}" for dose in DOSES)
-    plain = paint_windows(lively, windows, conditions, 0, SETTINGS)
+    plain = paint_windows(lively, windows, conditions, 0, settings)
     np.testing.assert_array_equal(moves.pixels[DOSES.index(1.0)], plain)
     assert (moves.pixels[0] != plain).any()
     np.testing.assert_array_equal(moves.features[0], look(moves.pixels[0]))
@@ -114,13 +119,15 @@ def test_the_way_from_noise_ends_where_painting_ends(
     torch.testing.assert_close(states[-1], lively.sample_latents(told, noise, settings))
 
 
-def test_trajectories_show_what_is_painted(cohort: Cohort, lively: TissuePipeline) -> None:
+@pytest.mark.parametrize("thinning", [0.0, 0.5])
+def test_trajectories_show_what_is_painted(thinning: float, cohort: Cohort, lively: TissuePipeline) -> None:
     facts = lively.facts
     assert facts is not None
     windows = cohort.patches(cohort.split().test, facts.window_px)[:5]
-    moves = trajectory_moves(lively, cohort, windows, SETTINGS, look, batch=2)
+    settings = replace(SETTINGS, thinning=thinning)
+    moves = trajectory_moves(lively, cohort, windows, settings, look, batch=2)
     conditions = cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots)
-    painted = paint_windows(lively, windows, conditions, 0, SETTINGS)
+    painted = paint_windows(lively, windows, conditions, 0, settings)
     assert np.abs(moves.pixels[-1].astype(int) - painted).max() <= 1
     assert moves.stops[0] == "noise"
     assert moves.stops[-1] == "tissue"

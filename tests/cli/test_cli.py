@@ -12,8 +12,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from stainglass.cli.stages import refuse_another_run
 from stainglass.cohort.cohort import Cohort
+from stainglass.errors import StainglassError
 from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 
@@ -274,6 +277,15 @@ class TestBadInput:
     ) -> None:
         (tmp_path / "recipe.yaml").write_text("name: other\n")
         assert "other settings" in bad(monkeypatch, capsys, "run", "demo", "--out", tmp_path)
+
+    def test_a_setting_that_came_since_is_no_other_setting(self, tmp_path: Path) -> None:
+        write_recipe(load_recipe(SMALL), tmp_path / "recipe.yaml")
+        tree = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+        del tree["sampling"]["thinning"]
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+        refuse_another_run(load_recipe(SMALL), "there", tmp_path)
+        with pytest.raises(StainglassError, match="other settings"):
+            refuse_another_run(load_recipe(SMALL, sets=("sampling.thinning=0.5",)), "there", tmp_path)
 
     def test_debug_shows_the_traceback(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

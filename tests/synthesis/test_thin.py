@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stainglass.cohort.windows import Conditions, gather_conditions
+from stainglass.errors import StainglassError
 from stainglass.synthesis.thin import thinned
 
 SPOTS, GENES = 12, 300
@@ -88,3 +89,15 @@ def test_nothing_told_and_nothing_left_out() -> None:
     full = told()
     assert thinned(full, 0.0, 0) is full
     assert not thinned(full.null(), 0.5, 0).present.any()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(-3, 3))
+def test_any_seed_of_the_noise_does(seed: int) -> None:
+    assert thinned(told(), 0.5, seed).counts.sum() > 0
+
+
+@pytest.mark.parametrize("share", [1.0, 1.5, -0.1])
+def test_no_other_share_is_possible(share: float) -> None:
+    with pytest.raises(StainglassError, match="thinning"):
+        thinned(told(), share, 0)

@@ -209,7 +209,9 @@ def dose_moves(
             "is not among the genes the generator reads",
             f"Choose a gene such as {near}, or a gene set",
         )
-    conditions = conditions_of(cohort, windows, facts)
+    # Thinned first: of a part of a count more might be left than of a whole one.
+    conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed)
+    settings = replace(settings, thinning=0.0)
     pictures = [
         paint_windows(
             pipeline, windows, with_dose(conditions, columns, dose), seed, settings, batch, f"dose × {dose:g}"

@@ -6,8 +6,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from stainglass.cli.alignment import examine
 from stainglass.cli.analyse import analyse_run, embed_run
 from stainglass.cli.common import print_result, say_next, write_provenance
@@ -21,7 +19,7 @@ from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, sha256_of
 from stainglass.models.pipeline import FACTS_FILE, SamplerSettings, TissuePipeline
 from stainglass.progress import console
-from stainglass.recipe_files import write_recipe
+from stainglass.recipe_files import load_recipe, write_recipe
 from stainglass.report.page import write_report
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.synthesis.generator import Generator
@@ -160,7 +158,11 @@ def make_from_finished(
             generator, opened, split
         )  # again when it is made; here, before anything is written
         if plan.clip is not None and not (run / CLIP).is_dir():
-            raise StainglassError(run / CLIP, "no CLIP in this run", "Let 'stainglass train' end first")
+            raise StainglassError(
+                run / CLIP,
+                "no CLIP in this run",
+                "Copy it here from the run it was made from, or --set clip=null",
+            )
         make = prepare(opened, split, generator)
         write_recipe(plan, out / "recipe.yaml")
         write_provenance(out, plan, data=str(run))
@@ -177,7 +179,7 @@ def refuse_another_run(plan: Recipe, data: str, out: Path) -> None:
     """A folder that holds a run with other settings or data is not gone on with: the result would be neither."""
     path = out / "recipe.yaml"
     remedy = "Choose another --out, or delete the run (stainglass run has --fresh)"
-    if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) != plan.model_dump(mode="json"):
+    if path.is_file() and load_recipe(path) != plan:  # settings that came since have their defaults there
         raise StainglassError(out, "holds a run with other settings", remedy)
     provenance = out / "provenance.json"
     if provenance.is_file() and read_json(provenance, "provenance").get("data") != data:

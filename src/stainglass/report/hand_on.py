@@ -18,7 +18,7 @@ MEASURED = """
 ## Measured
 Each figure beside its controls at the same N: `floor` is real held-out tissue, `shuffled` the spots of another place, `bulk`
 the section's mean expression, `retrieval` a real training patch chosen by expression; what they mean is in stainglass's docs.
-The weights in this folder are the ones that were judged, and it paints as it did then. {trained_on}.
+The weights in this folder are the ones that were judged{how}. {trained_on}.
 
 {figures}
 {notes}
@@ -52,5 +52,6 @@ def hand_on(run: Path, out: Path) -> Path:
         with (temporary / "README.md").open("a", encoding="utf-8") as readme:
             notes = "\n".join(f"- {note}" for note in card.notes)
             figures = card_markdown(card, whole=True)
-            readme.write(MEASURED.format(trained_on=card.trained_on, figures=figures, notes=notes))
+            how = ", and it paints as it did then" if card.sampling else ""
+            readme.write(MEASURED.format(how=how, trained_on=card.trained_on, figures=figures, notes=notes))
     return out

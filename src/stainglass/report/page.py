@@ -171,7 +171,11 @@ def _genes(folder: RunFolder, card: Card | None) -> list[dict[str, Any]]:
 
 def _trained(folder: RunFolder) -> tuple[str, ...]:
     """The networks this run trained; only some have a CLIP."""
-    return (*(["clip"] if (folder.path / "clip").is_dir() else []), "autoencoder", "denoiser")
+    return (
+        *(["clip"] if (folder.path / "clip" / "metrics.jsonl").is_file() else []),
+        "autoencoder",
+        "denoiser",
+    )
 
 
 def _training(folder: RunFolder, name: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Painted:
     windows
         One a picture.
     conditions
-        What each was told.
+        What each was told, before thinning.
     facts, seed
         Of the model; the noise seed.
     """

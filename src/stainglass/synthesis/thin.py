@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from scipy.stats import binom
 
 from stainglass.cohort.windows import Conditions
+from stainglass.errors import StainglassError
 
 
 def thinned(conditions: Conditions, share: float, seed: int) -> Conditions:
@@ -25,18 +26,27 @@ def thinned(conditions: Conditions, share: float, seed: int) -> Conditions:
         0 leaves everything; below 1.
     seed
         Of the noise field.
+
+    Raises
+    ------
+    StainglassError
+        When the share is none.
     """
+    if not 0 <= share < 1:
+        raise StainglassError(
+            "sampling.thinning", f"{share:g} is not possible", "Give a share from 0 to below 1"
+        )
     if share == 0:
         return conditions
     counts = conditions.counts.copy()
-    for i, names in enumerate(conditions.barcodes):
-        for slot, name in zip(np.flatnonzero(conditions.present[i]), names, strict=True):
-            counts[i, slot] = _kept(counts[i, slot], 1 - share, [seed, zlib.crc32(name.encode())])
+    for window, names in zip(counts, conditions.barcodes):
+        for slot, name in enumerate(names):
+            window[slot] = _kept(window[slot], 1 - share, [seed % 2**64, zlib.crc32(name.encode())])
     return replace(conditions, counts=counts)
 
 
 def _kept(counts: Float32[np.ndarray, g], share: float, seeds: list[int]) -> Float32[np.ndarray, g]:
-    """Of each gene the quantile of one draw, so that more counts are never told as fewer; parts of a count, in proportion."""
+    """Of whole counts the quantile of one draw a gene, so that more are never told as fewer; of parts of a count, the share."""
     drawn = np.random.default_rng(seeds).random(len(counts))
     there = np.flatnonzero(counts)
     whole = np.floor(counts[there])
