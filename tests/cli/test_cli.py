@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,9 +15,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from stainglass.cli.judge import _length
 from stainglass.cli.stages import refuse_another_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
+from stainglass.models.pipeline import read_facts
 from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 
@@ -306,6 +309,12 @@ def test_counts_cannot_all_be_left_out(
     assert "--thinning: 1 is not possible" in bad(monkeypatch, capsys, *words)
 
 
+def test_a_card_tells_the_windows_of_all_processes(run_folder: Path) -> None:
+    facts, loop = read_facts(run_folder / "generator"), load_recipe(SMALL).train_denoiser
+    assert _length(loop, facts) == "4 steps of 2 windows"
+    assert _length(loop, replace(facts, training={**facts.training, "batch": 6})) == "4 steps of 6 windows"
+
+
 def test_generate_writes_stamped_pictures(
     run_folder: Path,
     cohort: Cohort,
@@ -354,6 +363,7 @@ def test_a_whole_run_is_restartable_and_self_contained(
     assert 'href="http' not in html
     card = json.loads((tmp_path / "run" / "evaluation" / "card.json").read_text())
     assert card["sampling"]["steps"] == 2
+    assert "4 steps of 2 windows" in card["trained_on"]
     subjects = {row["subject"] for row in card["rows"]}
     assert {"generated", "floor", "train", "other_patient", "reconstruction", "unconditional", "shuffled", "bulk",
             "mean_image", "retrieval"} <= subjects  # fmt: skip

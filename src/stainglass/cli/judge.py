@@ -161,11 +161,12 @@ def _before(facts: Facts) -> str:
     return f"; {'; '.join(told)}; all sections ever trained on: {', '.join(facts.trained_on)}"
 
 
-def _length(loop: DenoiserLoop) -> str:
-    """How long was trained, stage by stage."""
+def _length(loop: DenoiserLoop, facts: Facts) -> str:
+    """How long was trained, stage by stage; of several processes each drew the recipe's batch, and facts have them all."""
     stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
     told = f" ({', '.join(stages)})" if loop.stages else ""
-    return f"{loop.all_steps} steps{told} of {loop.batch * loop.accumulate} windows"
+    windows = facts.training.get("batch", loop.batch * loop.accumulate)
+    return f"{loop.all_steps} steps{told} of {windows} windows"
 
 
 def _settings(
@@ -193,7 +194,7 @@ def _settings(
     return EvaluationSettings(
         mpp=cohort.mpp,
         split=judged,
-        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop)}{_before(facts)}",
+        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop, facts)}{_before(facts)}",
         n=evaluation.windows,
         seeds=evaluation.noise_seeds,
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
