@@ -370,4 +370,4 @@ def test_a_checkpoint_that_moved_on_is_not_gone_on_with(
 def test_the_card_tells_every_stage(source: Path) -> None:
     loop = recipe(source).train_denoiser
     told = f"6 steps (condnet 2, cross-attention 2, lora 2) of {loop.batch * loop.accumulate} windows"
-    assert _length(loop) == told
+    assert _length(loop, {}) == told

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -161,11 +161,11 @@ def _before(facts: Facts) -> str:
     return f"; {'; '.join(told)}; all sections ever trained on: {', '.join(facts.trained_on)}"
 
 
-def _length(loop: DenoiserLoop, facts: Facts) -> str:
+def _length(loop: DenoiserLoop, facts: Mapping[str, Any]) -> str:
     """How long was trained, stage by stage; of several processes each drew the recipe's batch, and facts have them all."""
     stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
     told = f" ({', '.join(stages)})" if loop.stages else ""
-    windows = facts.training.get("batch", loop.batch * loop.accumulate)
+    windows = facts.get("batch", loop.batch * loop.accumulate)
     return f"{loop.all_steps} steps{told} of {windows} windows"
 
 
@@ -194,7 +194,7 @@ def _settings(
     return EvaluationSettings(
         mpp=cohort.mpp,
         split=judged,
-        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop, facts)}{_before(facts)}",
+        trained_on=f"{recipe.title or recipe.name}: sections {sections}; {_length(loop, facts.training)}{_before(facts)}",
         n=evaluation.windows,
         seeds=evaluation.noise_seeds,
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
