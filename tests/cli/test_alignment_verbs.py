@@ -159,6 +159,19 @@ def test_a_run_of_system_one_ends_with_report_card_and_figures(
     assert call(monkeypatch, capsys, "run", recipe, "--data", simulated, "--out", run)[0] == 0
     changed = [p.name for p, at in stamps.items() if p.stat().st_mtime_ns != at]
     assert set(changed) <= {"recipe.yaml", "provenance.json", "timing.json", "default.json", "cohort.json"}
+    # What is made from it brings the CLIP along, whose alignment its card tells too.
+    few, there = tmp_path / "few", ("--cohort", run / "cohort")
+    quick = [
+        word
+        for key in ("steps=2", "batch=2", "substeps=1", "levels=2")
+        for word in ("--set", f"distil.{key}")
+    ]
+    for words in (("distil", run, "--out", few, *there, *quick), ("evaluate", few, *there), ("report", few)):
+        code, _, err = call(monkeypatch, capsys, *words)
+        assert code == 0, err
+    card = json.loads((few / "evaluation" / "card.json").read_text())
+    assert {"clip_gene_gap", "clip_real_gap"} <= {row["metric"] for row in card["rows"]}
+    assert "training loss of the clip" not in (few / "report.html").read_text()  # it was trained elsewhere
 
 
 def test_a_dry_run_counts_clip_too(recipe: Path, tmp_path: Path, monkeypatch, capsys) -> None:
