@@ -383,6 +383,28 @@ class DistilLoop(Loop):
         return _recordable(self, self.cuda_graph)
 
 
+class PolishLoop(Loop):
+    """Training of a few-step generator's pictures against tissue, in the eyes of frozen networks (``stainglass polish``)."""
+
+    steps: int = Field(600, ge=1)
+    """Optimiser steps; each walks the generator's whole way, picture included."""
+    batch: int = Field(8, ge=2)
+    """Conditions a step; two pictures are painted from each."""
+    learning_rate: float = Field(6e-5, gt=0)
+    """Highest; the generator is only to be moved a little."""
+    warmup: int = 20
+    """Steps over which it rises."""
+    eyes: tuple[str, ...] = ()
+    """Folders of diffusers' ``AutoencoderTiny`` whose encoders look at the pictures; they never judge them."""
+    adherence: float = Field(2.0, ge=0)
+    """Weight of the energy score of single conditions, beside the distances of all pictures to all tissue."""
+    spread: float = Field(0.5, ge=0, le=1)
+    """How much of the distance between two pictures of one condition counts in that score. With 1 it is a proper score, least
+    where pictures vary as tissue does; with less they keep closer to their condition, as guidance makes them do."""
+    bank: int = Field(1536, ge=32)
+    """Windows of tissue that painted ones are compared with as a whole."""
+
+
 class Sampling(_Strict):
     """From noise to latents."""
 
@@ -464,6 +486,7 @@ class Recipe(_Strict):
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()
     distil: DistilLoop = DistilLoop()
+    polish: PolishLoop = PolishLoop()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()

@@ -29,6 +29,7 @@ VERBS = (
     "prepare",
     "train",
     "distil",
+    "polish",
     "generate",
     "augment",
     "evaluate",

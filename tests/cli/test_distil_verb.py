@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from diffusers import AutoencoderTiny
 
 from stainglass.models import builtin
 from stainglass.models.pipeline import TissuePipeline
@@ -99,6 +100,37 @@ def test_a_distilled_run_gets_a_sharper_decoder(
     assert (sharp / "generator" / "stainglass.json").stat().st_mtime_ns == before
     assert "no run" in bad(monkeypatch, capsys, "sharpen", tmp_path, "--out", tmp_path / "o")
     assert "itself" in bad(monkeypatch, capsys, "sharpen", few, "--out", few, *larger)
+
+
+def test_a_distilled_run_is_polished_and_its_eyes_never_judge(
+    run: Path, cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, better, eyes = tmp_path / "few", tmp_path / "better", tmp_path / "tiny"
+    AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(
+        eyes
+    )
+    there = ("--cohort", cohort.path)
+    code, _, err = call(monkeypatch, capsys, "distil", run, "--out", few, *there, *QUICK)
+    assert code == 0, err
+    words = ("polish", few, "--out", better, *there)
+    quick = [word for one in ("steps=1", "batch=2", "bank=32") for word in ("--set", f"polish.{one}")]
+    looking = ("--set", f"polish.eyes=[{eyes}]")
+    assert "polish.eyes" in bad(monkeypatch, capsys, *words, *quick)
+    assert "no autoencoder here" in bad(
+        monkeypatch, capsys, *words, *quick, "--set", f"polish.eyes=[{tmp_path}]"
+    )
+    line = bad(monkeypatch, capsys, "polish", run, "--out", better, *there, *quick, *looking)
+    assert "stainglass distil" in line
+    assert not better.exists()
+    code, out, err = call(monkeypatch, capsys, *words, *quick, *looking)
+    assert code == 0, err
+    assert out.splitlines()[-1] == str(better / "generator")
+    code, _, err = call(monkeypatch, capsys, "evaluate", better, *there)
+    assert code == 0, err
+    card = json.loads((better / "evaluation" / "card.json").read_text())
+    assert "polished: 1 steps of 2 conditions in the eyes of tiny " in card["trained_on"]
+    assert not any("tiny" in judge["name"] for judge in card["judges"])
+    assert "polished: 1 steps" in (better / "generator" / "README.md").read_text()
 
 
 def test_a_run_whose_clip_is_gone_is_refused(

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from safetensors.torch import load_file
 
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.solver import JUMPS
 from stainglass.recipe_files import write_recipe
 from stainglass.training.processes import is_first, refuse_several
 
@@ -124,6 +126,31 @@ def test_a_generator_of_few_steps_is_taught_together(
         torch.testing.assert_close(two[name], one[name], atol=2e-4, rtol=1e-3)
 
 
+def test_two_processes_polish_one_generator(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
+    run, eyes = tmp_path / "run", tmp_path / "tiny"
+    shutil.copytree(run_folder, run)
+    AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(
+        eyes
+    )
+    write_recipe(small_recipe(), run / "recipe.yaml")
+    facts = run / "generator" / "stainglass.json"
+    few = {"solver": JUMPS, "steps": 2, "guidance": 1.0, "interval": [0.0, 1.0]}
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"sampling": few}))
+    settings = [
+        word
+        for one in ("steps=2", "batch=2", "bank=32", "warmup=1", "log_every=1", f"eyes=[{eyes}]")
+        for word in ("--set", f"polish.{one}")
+    ]
+    words = ["polish", run, "--out", tmp_path / "out", "--cohort", cohort.path, *settings]
+    for code, said in ended(started(2, *words)):
+        assert code == 0, said
+    found = TissuePipeline.from_pretrained(tmp_path / "out" / "generator").facts
+    assert found is not None
+    assert found.training["polished"].startswith("2 steps of 4 conditions")
+    moved, before = weights(tmp_path / "out", "denoiser"), weights(run, "denoiser")
+    assert any(not torch.equal(moved[name], before[name].to(moved[name])) for name in before)
+
+
 def test_all_stop_when_one_is_asked_to(cohort: Cohort, tmp_path: Path) -> None:
     run = training(cohort.path, tmp_path, "train_denoiser.steps=2000", "train_denoiser.batch=2")
     running = started(2, *run)
@@ -150,5 +177,5 @@ def test_what_is_not_done_together_is_refused_before_it_begins(monkeypatch: pyte
     monkeypatch.setenv("RANK", "1")
     assert not is_first()
     refuse_several("train")
-    with pytest.raises(StainglassError, match=r"each of which would do it all.*train, distil"):
+    with pytest.raises(StainglassError, match=r"each of which would do it all.*train, distil, polish"):
         refuse_several("evaluate")

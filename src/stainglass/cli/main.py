@@ -24,6 +24,7 @@ from stainglass.cli.fetch import fetch
 from stainglass.cli.figures import figures
 from stainglass.cli.generate import generate
 from stainglass.cli.latent import latent
+from stainglass.cli.polish import polish
 from stainglass.cli.prepare import prepare
 from stainglass.cli.report import report
 from stainglass.cli.retrieve import retrieve
@@ -44,7 +45,21 @@ app = App(
 )
 
 VERBS = (
-    *(run, fetch, simulate, prepare, align, train, distil, sharpen, generate, augment, evaluate, report),
+    *(
+        run,
+        fetch,
+        simulate,
+        prepare,
+        align,
+        train,
+        distil,
+        polish,
+        sharpen,
+        generate,
+        augment,
+        evaluate,
+        report,
+    ),
     *(embed, retrieve, figures, components, compartments, subtypes, latent, ablate, export, doctor),
 )
 for verb in VERBS:

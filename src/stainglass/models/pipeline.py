@@ -37,6 +37,7 @@ TOOK_PART = "networks that took part"
 EXPRESSION_OF = "expression without pictures of"
 GONE_ON = "gone on from"
 GUIDED_BY = "guided away from"
+POLISHED = "polished"
 
 
 @dataclass(frozen=True)

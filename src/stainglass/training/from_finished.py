@@ -1,8 +1,8 @@
-"""Generators made from finished ones: of few steps, or with a sharper decoder."""
+"""Generators made from finished ones: of few steps, with a sharper decoder, or polished."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,8 +15,12 @@ from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
-from stainglass.models.pipeline import GUIDED_BY, Facts, SamplerSettings, TissuePipeline
+from stainglass.models.eyes import Eyes
+from stainglass.models.pipeline import GUIDED_BY, POLISHED, TOOK_PART, Facts, SamplerSettings, TissuePipeline
+from stainglass.training.checkpoint import hash_of_weights
 from stainglass.training.distil import taught_sampling, train_few_steps
+from stainglass.training.polish import polish_generator
+from stainglass.training.processes import processes
 from stainglass.training.stages import (
     device_name,
     other_decoder,
@@ -140,6 +144,51 @@ def sharpened_generator(
     how += [f"of what was before {loop.stay:g} stays"] if loop.stay else []
     told = f"{', '.join(how)}; {round(read_json(timing, 'timing')['autoencoder'])} seconds on {device_name()}"
     generator.facts = replace(facts, training=facts.training | {SHARPENED: _then(facts, SHARPENED, told)})
+    return save_generator(generator, run / "generator", recipe)
+
+
+def polished_generator(
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    name: str,
+    generator: TissuePipeline,
+    eyes: Sequence[Eyes],
+    run: Path,
+    on_preview: OnPreview = None,
+) -> TissuePipeline:
+    """The same few-step generator with its pictures held against tissue, in ``run/generator``.
+
+    Parameters
+    ----------
+    name
+        Of what is polished, as the new run remembers it.
+    eyes
+        Frozen networks that look; they are told among those that took part in training.
+    """
+    facts, loop, timing = generator.facts, recipe.polish, run / "timing.json"
+    assert facts is not None
+    refuse_other_tissue(generator, cohort, split)
+    seen_by = [
+        f"{Path(folder).name} {hash_of_weights(one)}" for folder, one in zip(loop.eyes, eyes, strict=True)
+    ]
+    began = f"{fingerprint(name, generator)}; {', '.join(seen_by)}"
+    same_checkpoint(run / "checkpoint.json", began)
+    for part in (generator.autoencoder, generator.condnet, generator.denoiser):
+        nn.Module.to(part, torch.float32)
+    timed(
+        timing,
+        "polish",
+        lambda: polish_generator(cohort, split, recipe, generator, eyes, run / "polish", on_preview),
+    )
+    windows = loop.batch * loop.accumulate * processes().num_processes
+    told = (
+        f"{loop.steps} steps of {windows} conditions in the eyes of {', '.join(seen_by)}; "
+        f"{round(read_json(timing, 'timing')['polish'])} seconds on {device_name()}"
+    )
+    part = list(dict.fromkeys((*facts.took_part, *seen_by)))
+    known = facts.training | {POLISHED: _then(facts, POLISHED, told), TOOK_PART: part}
+    generator.facts = replace(facts, training=known)
     return save_generator(generator, run / "generator", recipe)
 
 
