@@ -396,12 +396,15 @@ class PolishLoop(Loop):
     """Steps over which it rises."""
     eyes: tuple[str, ...] = ()
     """Folders of diffusers' ``AutoencoderTiny`` whose encoders look at the pictures; they never judge them."""
-    adherence: float = Field(2.0, ge=0)
+    layout: float = Field(10.0, ge=0)
+    """Weight of how far latents, averaged over 32 px, are from those that the generator painted from the same noise before:
+    colour and layout stay, with what they tell of the genes. 0 lets them go."""
+    adherence: float = Field(1.0, ge=0)
     """Weight of the energy score of single conditions, beside the distances of all pictures to all tissue."""
-    spread: float = Field(0.5, ge=0, le=1)
+    spread: float = Field(1.0, ge=0, le=1)
     """How much of the distance between two pictures of one condition counts in that score. With 1 it is a proper score, least
     where pictures vary as tissue does; with less they keep closer to their condition, as guidance makes them do."""
-    bank: int = Field(1536, ge=32)
+    bank: int = Field(768, ge=32)
     """Windows of tissue that painted ones are compared with as a whole."""
 
 

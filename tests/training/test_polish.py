@@ -10,12 +10,14 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError, StopRequested
+from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import POLISHED, TissuePipeline
 from stainglass.models.solver import JUMPS
+from stainglass.synthesis.noise import window_noise
 from stainglass.training import loop as loop_module
 from stainglass.training import polish
 from stainglass.training.from_finished import polished_generator
-from stainglass.training.polish import Polish, load_eyes, refuse_unpolishable
+from stainglass.training.polish import Polish, layout, load_eyes, refuse_unpolishable
 
 FEW = {"solver": JUMPS, "steps": 2, "guidance": 1.0, "interval": [0.0, 1.0]}
 
@@ -137,6 +139,25 @@ def test_pictures_before_are_remembered_and_the_oldest_forgotten(
     assert not torch.equal(look.before_whole[-4:], start[-4:])
     assert "looks.0.before_whole" in objective.state_dict()
     assert "looks.0.real_whole" not in objective.state_dict()  # found again when a run goes on
+
+
+def test_what_is_coarse_stays_as_it_was_painted(
+    cohort: Cohort, run_folder: Path, eyes_folder: Path, tmp_path: Path
+) -> None:
+    before, moved = few_steps(run_folder), []
+    assert before.facts is not None
+    windows = cohort.patches(cohort.split().train, 64)[:6]
+    facts = before.facts
+    told = ConditionTensors.of(cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots))
+    noise = torch.from_numpy(window_noise(0, windows, len(facts.latent_mean)))
+    for weight in (0.0, 1e4):
+        recipe = plan(eyes_folder, layout=weight, steps=12)
+        after = polished(cohort, run_folder, recipe, tmp_path / str(weight))
+        old, new = (p.sample_latents(told, noise, facts.sampler) for p in (before, after))
+        coarse = layout(new - old).square().mean()
+        moved.append(float(coarse / (new - old).square().mean()))
+    free, held = moved
+    assert held < 0.5 * free  # of all that has changed, less is coarse
 
 
 def test_the_bank_is_of_tissue_and_the_same_each_time(

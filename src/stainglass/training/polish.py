@@ -7,6 +7,7 @@ frozen eyes, what reconstructions of tissue are, place by place and as a whole (
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,10 +36,12 @@ from stainglass.training.distil import refuse_foreign
 from stainglass.training.encode import latent_space
 from stainglass.training.energy import Measure, energy_distance, energy_score
 from stainglass.training.loop import train
+from stainglass.training.precision import multiplying
 from stainglass.training.processes import processes
 
 AGO = 3
 """Steps back, of those in which the same eyes looked, whose pictures stand beside those of now."""
+LAYOUT = 4
 REAL = 1000
 """Real features that a step compares with, drawn from the bank."""
 BANK_CELLS = 4
@@ -141,6 +144,8 @@ class Polish(Denoise):
         self.condnet.requires_grad_(False)
         self.denoiser.requires_grad_(True)
         self._eyes, self._levels, self._loop = list(eyes), facts.sampler.steps, loop
+        # In a list, so that it is neither trained nor saved with this module.
+        self._start = [copy.deepcopy(pipeline.denoiser).eval().requires_grad_(False)] if loop.layout else []
         self.looks = nn.ModuleList()  # none until it has looked at tissue
         self.register_buffer("mean", torch.from_numpy(space.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.from_numpy(space.std)[:, None, None], persistent=False)
@@ -154,24 +159,25 @@ class Polish(Denoise):
         noise = torch.cat([batch["noise"], batch["other_noise"]])
         # Half of the steps go back along the last half of the way alone: detail is settled there.
         last = self._levels if torch.rand(()) < 0.5 else (self._levels + 1) // 2
-        painted = self._decoded(self._walked(noise, told, last))
+        latents = self._walked(self.denoiser, noise, told, last)
+        painted = self._decoded(latents)
         with torch.no_grad():
+            before = [self._walked(start.to(noise.device), noise, told, 0) for start in self._start]
             real = self._decoded(batch["z"])
         top, left = torch.randint(real.shape[-1] // 2 + 1, (2,)).tolist()
         seen = [self._seen(pictures, look, top, left) for pictures in (painted, real)]
         with torch.autocast(painted.device.type, enabled=False):
             score, distance = self.looks[look](*seen)
-        return self._loop.adherence * score + distance, {
-            "score": score.detach(),
-            "distance": distance.detach(),
-        }
+            moved = torch.as_tensor(sum(layout(latents - old).square().mean() for old in before))
+        loss = self._loop.adherence * score + distance + self._loop.layout * moved
+        return loss, {"score": score.detach(), "distance": distance.detach(), "moved": moved.detach()}
 
-    def _walked(self, x: Tensor, told: Embedded, last: int) -> Tensor:
+    def _walked(self, denoiser: nn.Module, x: Tensor, told: Embedded, last: int) -> Tensor:
         """From noise to latents by the generator's own steps, with a gradient along the ``last`` of them."""
         for k, level in enumerate(jump_levels(self._levels)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and k >= self._levels - last):
                 t = torch.full((len(x),), level, device=x.device)
-                x = x - predict_velocity(self.denoiser, x, t, told, self._flow).float() / self._levels
+                x = x - predict_velocity(denoiser, x, t, told, self._flow).float() / self._levels
         return x
 
     def _decoded(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
@@ -199,10 +205,11 @@ class Polish(Denoise):
                 rng = rng_of(self._loop.seed + 2, k * group.num_processes + group.process_index)
                 at = first + (k * group.num_processes + group.process_index) * BANK_BATCH
                 z = np.stack([examples.examples.example(at + i)["z"] for i in range(BANK_BATCH)])
-                real = self._decoded(torch.from_numpy(z).to(device))
-                top, left = (int(v) for v in rng.integers(real.shape[-1] // 2 + 1, size=2))
-                for look, seen in enumerate(found):
-                    one = self._seen(real, look, top, left)
+                with multiplying(self._loop.precision, device):  # as pictures are seen in training
+                    real = self._decoded(torch.from_numpy(z).to(device))
+                    top, left = (int(v) for v in rng.integers(real.shape[-1] // 2 + 1, size=2))
+                    looks = [self._seen(real, look, top, left) for look in range(ways)]
+                for one, seen in zip(looks, found, strict=True):
                     places = torch.from_numpy(rng.permutation(CELLS**2)[:BANK_CELLS]).to(device)
                     seen.append(replace(one, cells=one.cells[:, places]))
                 advance()
@@ -218,6 +225,11 @@ class Polish(Denoise):
 
     def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
         return integrate(velocity, noise, JUMPS, self._levels, self._flow)
+
+
+def layout(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x"]:
+    """What is coarser than the detail that is polished: latents averaged over 4 × 4, which is 32 × 32 px."""
+    return F.avg_pool2d(latents.float(), LAYOUT)
 
 
 def polish_generator(

@@ -17,6 +17,12 @@ def settled_precision(wanted: str) -> str:
     return "bf16" if cpu_has_bf16() else "no"
 
 
+def multiplying(wanted: str, device: torch.device) -> torch.autocast:
+    """What a training would multiply in, for work of its own before it begins."""
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settled_precision(wanted))
+    return torch.autocast(device.type, kind, enabled=kind is not None)
+
+
 def free_to_be(precision: str) -> str:
     """Let Accelerate forget another training's precision, which it holds for the whole process and has no public way to change.
 
