@@ -404,6 +404,9 @@ class PolishLoop(Loop):
     spread: float = Field(1.0, ge=0, le=1)
     """How much of the distance between two pictures of one condition counts in that score. With 1 it is a proper score, least
     where pictures vary as tissue does; with less they keep closer to their condition, as guidance makes them do."""
+    stay: float = Field(0.0, ge=0, lt=1)
+    """Share of the denoiser's weights before that stays in the end: half-way back most of the texture is kept, and more of what
+    was told of the genes."""
     bank: int = Field(768, ge=32)
     """Windows of tissue that painted ones are compared with as a whole."""
 

@@ -68,6 +68,21 @@ def test_the_denoiser_alone_is_moved_and_the_eyes_are_told(
     assert list((tmp_path / "polish" / "previews").glob("*.png"))
 
 
+def test_a_share_of_the_weights_stays_as_it_was(
+    cohort: Cohort, run_folder: Path, eyes_folder: Path, tmp_path: Path
+) -> None:
+    before = few_steps(run_folder).denoiser.state_dict()
+    after, mixed = (
+        polished(cohort, run_folder, plan(eyes_folder, stay=stay), tmp_path / str(stay))
+        for stay in (0.0, 0.75)
+    )
+    for name, value in mixed.denoiser.state_dict().items():
+        expected = 0.75 * before[name] + 0.25 * after.denoiser.state_dict()[name]
+        torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-3)  # half precision
+    assert mixed.facts is not None
+    assert "of what was before 0.75 stays" in mixed.facts.training[POLISHED]
+
+
 def test_it_is_the_same_when_it_was_stopped_and_goes_on(
     cohort: Cohort, run_folder: Path, eyes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

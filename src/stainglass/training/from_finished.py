@@ -182,8 +182,9 @@ def polished_generator(
         lambda: polish_generator(cohort, split, recipe, generator, eyes, run / "polish", on_preview),
     )
     windows = loop.batch * loop.accumulate * processes().num_processes
+    stays = f", of what was before {loop.stay:g} stays" if loop.stay else ""
     told = (
-        f"{loop.steps} steps of {windows} conditions in the eyes of {', '.join(seen_by)}; "
+        f"{loop.steps} steps of {windows} conditions in the eyes of {', '.join(seen_by)}{stays}; "
         f"{round(read_json(timing, 'timing')['polish'])} seconds on {device_name()}"
     )
     part = list(dict.fromkeys((*facts.took_part, *seen_by)))

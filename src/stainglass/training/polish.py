@@ -267,7 +267,11 @@ def polish_generator(
     examples = TwoNoises(crops, loop.seed)
     objective.to(processes().device)
     objective.look_at_tissue(examples, 2 * shown)
+    before = {name: value.clone() for name, value in generator.denoiser.state_dict().items()}
     train(objective, examples, loop, folder, "polishing", on_preview, together=True)
+    with torch.no_grad():
+        for name, value in generator.denoiser.state_dict().items():
+            value.lerp_(before[name].to(value), loop.stay)
     return generator
 
 
