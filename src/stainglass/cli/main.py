@@ -45,21 +45,8 @@ app = App(
 )
 
 VERBS = (
-    *(
-        run,
-        fetch,
-        simulate,
-        prepare,
-        align,
-        train,
-        distil,
-        polish,
-        sharpen,
-        generate,
-        augment,
-        evaluate,
-        report,
-    ),
+    *(run, fetch, simulate, prepare, align, train, distil, polish, sharpen),
+    *(generate, augment, evaluate, report),
     *(embed, retrieve, figures, components, compartments, subtypes, latent, ablate, export, doctor),
 )
 for verb in VERBS:

@@ -64,3 +64,10 @@ class MovingAverage:
     def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
         for name, value in target.items():
             value.copy_(source[name])
+
+
+@torch.no_grad()
+def go_back(network: nn.Module, before: Mapping[str, Tensor], share: float) -> None:
+    """Go this share of the way back to the weights that a network had before it was trained."""
+    for name, weight in network.state_dict().items():
+        weight.lerp_(before[name].to(weight), share)

@@ -156,24 +156,35 @@ def train_few_steps(
     StainglassError
         When the teacher is of Stable Diffusion's family, whose noise levels are not ours.
     """
-    facts, loop, windows = teacher.facts, recipe.distil, recipe.windows
-    assert facts is not None
+    loop = recipe.distil
     refuse_foreign(teacher)
-    space = latent_space(cohort, split, recipe, teacher.autoencoder, facts)
-    plain = {"seed": loop.seed, "image_share": 0.0, "null_share": 0.0, "representation": 0.0}
-    crops = LatentCrops(
-        cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),
-        size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=teacher.flow,
-    )  # fmt: skip
-    torch.manual_seed(loop.seed)
-    ready_to_train(teacher.denoiser)
+    crops = crops_for(teacher, cohort, split, recipe, loop.seed)
     preview = preview_of(crops, loop.steps * loop.batch * loop.accumulate)
-    objective = Distil(teacher, space, loop, preview, guide)
+    objective = Distil(teacher, crops.space, loop, preview, guide)
     examples = AtLevels(crops, jump_levels(loop.levels), loop.seed)
     train(
         objective, examples, loop, folder, "few steps", on_preview, together=True, cuda_graph=loop.cuda_graph
     )
     return teacher
+
+
+def crops_for(
+    generator: TissuePipeline, cohort: Cohort, split: Split, recipe: Recipe, seed: int
+) -> LatentCrops:
+    """Windows to train a finished generator's denoiser on, in its own latent space and the stains it knows; none told nothing.
+
+    The denoiser is made ready, and what is drawn next follows from the seed.
+    """
+    facts, windows = generator.facts, recipe.windows
+    assert facts is not None
+    space = latent_space(cohort, split, recipe, generator.autoencoder, facts)
+    plain = {"seed": seed, "image_share": 0.0, "null_share": 0.0, "representation": 0.0}
+    torch.manual_seed(seed)
+    ready_to_train(generator.denoiser)
+    return LatentCrops(
+        cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),
+        size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=generator.flow,
+    )  # fmt: skip
 
 
 def taught_sampling(facts: Facts, loop: DistilLoop) -> SamplerSettings:

@@ -29,11 +29,11 @@ from stainglass.models.genecondnet import Embedded
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.progress import progress_bar
+from stainglass.training.average import go_back
 from stainglass.training.batches import Batch, rng_of
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
-from stainglass.training.denoiser import preview_of, ready_to_train
-from stainglass.training.distil import refuse_foreign
-from stainglass.training.encode import latent_space
+from stainglass.training.denoiser import preview_of
+from stainglass.training.distil import crops_for, refuse_foreign
 from stainglass.training.energy import Measure, energy_distance, energy_score
 from stainglass.training.loop import train
 from stainglass.training.precision import multiplying
@@ -42,6 +42,7 @@ from stainglass.training.processes import processes
 AGO = 3
 """Steps back, of those in which the same eyes looked, whose pictures stand beside those of now."""
 LAYOUT = 4
+"""Latents a side over which `layout` averages."""
 REAL = 1000
 """Real features that a step compares with, drawn from the bank."""
 BANK_CELLS = 4
@@ -252,26 +253,16 @@ def polish_generator(
     folder
         ``polish/`` of the new run.
     """
-    facts, loop, windows = generator.facts, recipe.polish, recipe.windows
-    assert facts is not None
-    space = latent_space(cohort, split, recipe, generator.autoencoder, facts)
-    plain = {"seed": loop.seed, "image_share": 0.0, "null_share": 0.0, "representation": 0.0}
-    crops = LatentCrops(
-        cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),
-        size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=generator.flow,
-    )  # fmt: skip
-    torch.manual_seed(loop.seed)
-    ready_to_train(generator.denoiser)
+    loop = recipe.polish
+    crops = crops_for(generator, cohort, split, recipe, loop.seed)
     shown = loop.steps * loop.batch * loop.accumulate * processes().num_processes
-    objective = Polish(generator, space, eyes, loop, preview_of(crops, shown))
+    objective = Polish(generator, crops.space, eyes, loop, preview_of(crops, shown))
     examples = TwoNoises(crops, loop.seed)
     objective.to(processes().device)
     objective.look_at_tissue(examples, 2 * shown)
-    before = {name: value.clone() for name, value in generator.denoiser.state_dict().items()}
+    before = copy.deepcopy(generator.denoiser.state_dict())
     train(objective, examples, loop, folder, "polishing", on_preview, together=True)
-    with torch.no_grad():
-        for name, value in generator.denoiser.state_dict().items():
-            value.lerp_(before[name].to(value), loop.stay)
+    go_back(generator.denoiser, before, loop.stay)
     return generator
 
 

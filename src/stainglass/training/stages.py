@@ -41,6 +41,7 @@ from stainglass.models.stable_diffusion import find_checkpoint
 from stainglass.models.texture import texture_numbers
 from stainglass.models.towers import CONVNET, load_tower
 from stainglass.training.align import Align, Pairs, fit_linear
+from stainglass.training.average import go_back
 from stainglass.training.denoise import LatentSpace
 from stainglass.training.denoiser import PREVIEWS, TrainedDenoiser, told_sections, train_denoiser
 from stainglass.training.encode import latent_space
@@ -106,7 +107,7 @@ def train_autoencoder(
         )  # fmt: skip
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
     if start is not None and loop.stay > 0:
-        _stay(network, start.pipeline.autoencoder, loop.stay)
+        go_back(network.decoder, start.pipeline.autoencoder.decoder.state_dict(), loop.stay)
     network.save_pretrained(finished, safe_serialization=True)
     return load_autoencoder(finished)
 
@@ -151,14 +152,6 @@ def other_decoder(
             "Set train_autoencoder.stay=0, or leave autoencoder.decoder_widths and decoder_blocks out",
         )  # fmt: skip
     return asked
-
-
-def _stay(network: TissueAutoencoder, before: TissueAutoencoder, share: float) -> None:
-    """Go back part of the way to the decoder's weights before."""
-    old = before.decoder.state_dict()
-    with torch.no_grad():
-        for name, weight in network.decoder.state_dict().items():
-            weight.lerp_(old[name].to(weight), share)
 
 
 def train_clip(
