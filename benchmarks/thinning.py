@@ -1,10 +1,12 @@
 """How exactly to tell a generator its spots: realism and control by the share of counts that is left out.
 
-    python -m benchmarks.thinning RUN [--cohort C] [--shares 0 .3 .5 .7] [--seeds 0 1 2] [--part train] [--lpips-weights FILE]
+    python -m benchmarks.thinning RUN [--cohort C] [--shares 0 .3 .5 .7] [--depths 4000 2000] [--seeds 0 1 2] [--part train]
+        [--lpips-weights FILE]
 
-The same windows are painted by the run's own sampler, with ever more of each spot's counts left out (``sampling.thinning``), and
-figures are means over noise seeds. A model that knows the few spots it was trained on by heart is too sure of others; told less,
-it is as sure as it was while it learnt. What a row tells: benchmarks/painting.py.
+The same windows are painted by the run's own sampler, with ever more of each spot's counts left out (``sampling.thinning``), then
+with sections thinned to a depth (``sampling.depth``); figures are means over noise seeds. A model that knows the few spots it was
+trained on by heart is too sure of others; told less, it is as sure as it was while it learnt. What a row tells:
+benchmarks/painting.py.
 """
 
 from __future__ import annotations
@@ -26,13 +28,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Paint, judge, tell."""
     parser = arguments(__doc__)
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
+    parser.add_argument("--depths", nargs="+", type=float, default=())
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,), help="of the noise")
     bench, options = Bench.of(parser, argv)
+    ways: list[dict[str, float | None]] = [
+        *({"thinning": share, "depth": None} for share in options.shares),
+        *({"thinning": 0.0, "depth": depth} for depth in options.depths),
+    ]
     rows = []
-    for share in options.shares:
-        how = replace(bench.sampler, thinning=share)
+    for way in ways:
+        how = replace(bench.sampler, **way)  # type: ignore[arg-type]
         drawn = [bench.row(how, seed=seed) for seed in options.seeds]
-        rows.append({"thinning": share, **_mean(drawn)})
+        rows.append({**way, **_mean(drawn)})
     return emit("thinning", {**bench.told(), "noise_seeds": list(options.seeds), "rows": rows}, options.out)
 
 

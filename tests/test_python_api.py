@@ -96,6 +96,20 @@ def test_tell_spots_less_exactly(generator: Generator, adata: ad.AnnData) -> Non
     assert furthest(less, paint(0.7, batch=2)) <= 2
 
 
+def test_bring_a_section_to_another_depth(generator: Generator, cohort: Cohort) -> None:
+    spots = cohort.sections["P1"].used_spots
+
+    def paint(depth: float | None) -> Painted:
+        how = stainglass.SamplerSettings(steps=2, guidance=1, depth=depth)
+        return generator.generate(spots, n=N, section="P1", settings=how)
+
+    full, less = paint(None), paint(200)
+    assert furthest(full, paint(1e9)) == 0
+    assert furthest(full, less) > 0
+    how = stainglass.SamplerSettings(steps=2, guidance=1, depth=200)
+    assert furthest(less, generator.generate_cohort(cohort, ["P1"], n=N, settings=how)) <= 2
+
+
 def test_paint_the_spots_of_a_cohort(generator: Generator, cohort: Cohort) -> None:
     spots = cohort.sections["P1"].used_spots
     from_spots = generator.generate(spots, n=N, seed=1, settings=QUICK, section="P1")

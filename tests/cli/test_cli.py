@@ -307,6 +307,7 @@ def test_counts_cannot_all_be_left_out(
 ) -> None:
     words = ("generate", cohort.path, "--model", run_folder, "--out", tmp_path / "p", "--thinning", "1")
     assert "--thinning: 1 is not possible" in bad(monkeypatch, capsys, *words)
+    assert "--depth: 0 is not possible" in bad(monkeypatch, capsys, *words[:-2], "--depth", "0")
 
 
 def test_a_card_tells_the_windows_of_all_processes(run_folder: Path) -> None:
@@ -337,6 +338,8 @@ def test_generate_writes_stamped_pictures(
         "2",
         "--thinning",
         "0.5",
+        "--depth",
+        "300",
         "--out",
         tmp_path,
     )

@@ -21,7 +21,7 @@ def run(run_folder: Path, tmp_path: Path) -> Path:
 
 def test_what_is_handed_on_is_what_was_judged_with_every_figure(run: Path, tmp_path: Path) -> None:
     tissues = toy_tissue("held", 2, 5, 5), toy_tissue("train", 1), toy_tissue("other", 3, 5, 5)
-    judged = SamplerSettings("euler", 3, 1.0, thinning=0.5)
+    judged = SamplerSettings("euler", 3, 1.0, thinning=0.5, depth=900)
     settings = replace(SETTINGS, n=20, bootstrap=20, seeds=(0,), sampling=asdict(judged))
     card = evaluate(*tissues, FaithfulPainter(), settings, run / "evaluation")
     out = hand_on(run, tmp_path / "given")
@@ -37,7 +37,10 @@ def test_what_is_handed_on_is_what_was_judged_with_every_figure(run: Path, tmp_p
     assert not any("_name_or_path" in path.read_text() for path in out.rglob("*.json"))
     told = (out / "README.md").read_text()
     assert "Not for diagnosis" in told
-    assert "painted by 3 steps of euler, 50% of each spot's counts left out" in told
+    assert (
+        "painted by 3 steps of euler, 50% of each spot's counts left out, sections thinned to 900 counts"
+        in told
+    )
     found = card.find("recovery_gain", "other_patient_genes")
     assert f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" in told
     missing = [row.metric for row in card.rows if row.value is not None and f"| {row.metric} |" not in told]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stainglass.cohort.windows import Conditions, gather_conditions
+from stainglass.cohort.cohort import joined
+from stainglass.cohort.windows import Conditions, depth_of, gather_conditions
 from stainglass.errors import StainglassError
 from stainglass.synthesis.thin import thinned
 
@@ -101,3 +102,42 @@ def test_any_seed_of_the_noise_does(seed: int) -> None:
 def test_no_other_share_is_possible(share: float) -> None:
     with pytest.raises(StainglassError, match="thinning"):
         thinned(told(), share, 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.2, 30.0), st.floats(0.2, 30.0), st.floats(300, 6000))
+def test_deeper_sections_are_thinned_to_the_depth_and_shallower_ones_told_in_full(
+    one: float, other: float, depth: float
+) -> None:
+    parts = [of_known_depth(per_gene) for per_gene in (one, other)]
+    for part, both in zip(parts, (slice(0, 9), slice(9, 18))):
+        less = thinned(joined(parts), 0.0, 0, depth)
+        assert part.depths is not None
+        kept = less.counts[both].sum() / part.counts.sum()
+        assert kept == pytest.approx(min(1, depth / part.depths[0]), rel=0.05)
+        # Alone it hears the same as beside other sections.
+        np.testing.assert_array_equal(less.counts[both], thinned(part, 0.0, 0, depth).counts)
+
+
+def test_of_a_share_and_a_depth_the_one_that_leaves_out_more_holds() -> None:
+    part = of_known_depth(4.0)
+    assert part.depths is not None
+    for share, depth, kept in ((0.5, 0.8, 0.5), (0.1, 0.4, 0.4), (0.5, 3.0, 0.5), (0.0, 1.0, 1.0)):
+        less = thinned(part, share, 0, depth * float(part.depths[0]))
+        assert less.counts.sum() / part.counts.sum() == pytest.approx(kept, abs=0.02)
+
+
+def test_windows_told_nothing_are_of_their_section_still() -> None:
+    part = of_known_depth(4.0)
+    assert not thinned(part.null(), 0.0, 0, 100.0).present.any()
+
+
+def test_a_depth_needs_to_know_how_deep_sections_are() -> None:
+    with pytest.raises(StainglassError, match="depth"):
+        thinned(told(), 0.0, 0, 100.0)
+
+
+def of_known_depth(per_gene: float) -> Conditions:
+    full = told(depth=per_gene)
+    counts = np.concatenate([window[here] for window, here in zip(full.counts, full.present)])
+    return replace(full, depths=np.full(len(full), depth_of(counts), np.float32))

@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interrupted import stopped_and_gone_on
 from small_recipe import small_recipe
 from stainglass.cli.distil import distil as distil_command
 from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
-from stainglass.errors import StainglassError, StopRequested
+from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS
@@ -83,22 +84,9 @@ def test_it_is_the_same_when_it_was_stopped_and_goes_on(
     cohort: Cohort, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = distilled(cohort, run_folder, plan(), tmp_path / "whole")
-    from stainglass.training import loop as loop_module
-
-    record, calls = loop_module._Run.record, []
-
-    def stops(self: object, done: int, figures: dict[str, float]) -> None:
-        record(self, done, figures)  # type: ignore[arg-type]
-        calls.append(done)
-        if done == 2 and len(calls) == 2:
-            loop_module._Run.checkpoint(self, done)  # type: ignore[arg-type]
-            raise StopRequested("stopped")
-
-    monkeypatch.setattr(loop_module._Run, "record", stops)
-    with pytest.raises(StopRequested):
-        distilled(cohort, run_folder, plan(), tmp_path / "parts")
-    parts = distilled(cohort, run_folder, plan(), tmp_path / "parts")
-    assert calls == [1, 2, 3, 4]
+    parts = stopped_and_gone_on(
+        monkeypatch, lambda: distilled(cohort, run_folder, plan(), tmp_path / "parts"), steps=4
+    )
     for a, b in zip(parts.denoiser.parameters(), whole.denoiser.parameters()):
         torch.testing.assert_close(a, b)
 

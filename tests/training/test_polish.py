@@ -6,15 +6,15 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
+from interrupted import stopped_and_gone_on
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
-from stainglass.errors import StainglassError, StopRequested
+from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import POLISHED, TissuePipeline
 from stainglass.models.solver import JUMPS
 from stainglass.synthesis.noise import window_noise
-from stainglass.training import loop as loop_module
 from stainglass.training import polish
 from stainglass.training.from_finished import polished_generator
 from stainglass.training.polish import Polish, layout, load_eyes, refuse_unpolishable
@@ -87,20 +87,9 @@ def test_it_is_the_same_when_it_was_stopped_and_goes_on(
     cohort: Cohort, run_folder: Path, eyes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = polished(cohort, run_folder, plan(eyes_folder), tmp_path / "whole")
-    record, calls = loop_module._Run.record, []
-
-    def stops(self: object, done: int, figures: dict[str, float]) -> None:
-        record(self, done, figures)  # type: ignore[arg-type]
-        calls.append(done)
-        if done == 2 and len(calls) == 2:
-            loop_module._Run.checkpoint(self, done)  # type: ignore[arg-type]
-            raise StopRequested("stopped")
-
-    monkeypatch.setattr(loop_module._Run, "record", stops)
-    with pytest.raises(StopRequested):
-        polished(cohort, run_folder, plan(eyes_folder), tmp_path / "parts")
-    parts = polished(cohort, run_folder, plan(eyes_folder), tmp_path / "parts")
-    assert calls == [1, 2, 3, 4]
+    parts = stopped_and_gone_on(
+        monkeypatch, lambda: polished(cohort, run_folder, plan(eyes_folder), tmp_path / "parts"), steps=4
+    )
     for a, b in zip(parts.denoiser.parameters(), whole.denoiser.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 

@@ -103,7 +103,7 @@ def attribute(
         raise StainglassError(
             f"{window.section} {window.spot or ''}".strip(), "no spot in reach", "Choose another patch"
         )
-    told = ConditionTensors.of(thinned(conditions, settings.thinning, seed), pipeline.device)
+    told = ConditionTensors.of(thinned(conditions, settings.thinning, seed, settings.depth), pipeline.device)
     channels = len(pipeline.facts.latent_mean)
     noise = torch.from_numpy(window_noise(seed, [window], channels)).to(pipeline.device)
     latents = pipeline.sample_latents(told, noise, settings)

@@ -210,8 +210,8 @@ def dose_moves(
             f"Choose a gene such as {near}, or a gene set",
         )
     # Thinned first: of a part of a count more might be left than of a whole one.
-    conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed)
-    settings = replace(settings, thinning=0.0)
+    conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed, settings.depth)
+    settings = replace(settings, thinning=0.0, depth=None)
     pictures = [
         paint_windows(
             pipeline, windows, with_dose(conditions, columns, dose), seed, settings, batch, f"dose × {dose:g}"
@@ -238,7 +238,7 @@ def trajectory_moves(
     """Patches on their way from noise to tissue: the state of the solver after each step, decoded."""
     facts = pipeline.facts
     assert facts is not None
-    conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed)
+    conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed, settings.depth)
     noise = window_noise(seed, windows, len(facts.latent_mean))
     parts: list[NDArray[np.uint8]] = []
     levels: list[float] = []

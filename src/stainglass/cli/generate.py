@@ -25,7 +25,7 @@ def generate(
         float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")
     ] = None,
     steps: Annotated[
-        int | None, Parameter(help="Of the solver; like the next four, by default the model's own.")
+        int | None, Parameter(help="Of the solver; like the next five, by default the model's own.")
     ] = None,
     solver: Literal["euler", "heun", "unipc", "dpmpp", "jumps"] | None = None,
     guidance: float | None = None,
@@ -33,6 +33,9 @@ def generate(
         tuple[float, float] | None, Parameter(help="Noise levels between which guidance acts.")
     ] = None,
     thinning: Annotated[float | None, Parameter(help="Share of each spot's counts that is not told.")] = None,
+    depth: Annotated[
+        float | None, Parameter(help="Median counts a spot that a deeper section is thinned to.")
+    ] = None,
     seed: int = 0,
     batch: int = 16,
     tiff: Annotated[bool, Parameter(help="Write TIFF instead of PNG.", negative="")] = False,
@@ -58,10 +61,11 @@ def generate(
     from stainglass.synthesis.generator import Generator
 
     is_cohort = (source / "cohort.json").is_file()
-    _refuse_nonsense(is_cohort, n, batch, steps, thinning, part, layout)
+    _refuse_nonsense(is_cohort, n, batch, steps, thinning, depth, part, layout)
     generator = Generator.from_pretrained(model_folder(model))
     asked: dict[str, Any] = {
-        "solver": solver, "steps": steps, "guidance": guidance, "interval": interval, "thinning": thinning,
+        "solver": solver, "steps": steps, "guidance": guidance, "interval": interval,
+        "thinning": thinning, "depth": depth,
     }  # fmt: skip
     own = generator.facts.sampler
     settings = replace(own, **{name: value for name, value in asked.items() if value is not None})
@@ -97,6 +101,7 @@ def _refuse_nonsense(
     batch: int,
     steps: int | None,
     thinning: float | None,
+    depth: float | None,
     part: str | None,
     layout: str,
 ) -> None:
@@ -107,6 +112,8 @@ def _refuse_nonsense(
             raise StainglassError(name, f"{value} is not possible", "Give a whole number from 1 on")
     if thinning is not None and not 0 <= thinning < 1:
         raise StainglassError("--thinning", f"{thinning:g} is not possible", "Give a share from 0 to below 1")
+    if depth is not None and depth <= 0:
+        raise StainglassError("--depth", f"{depth:g} is not possible", "Give counts a spot, above 0")
     if not is_cohort and (part is not None or layout != "patches"):
         raise StainglassError(
             "--part and --layout grid", "need a prepared cohort", "Run 'stainglass prepare' first"

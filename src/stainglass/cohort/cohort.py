@@ -23,6 +23,7 @@ from stainglass.cohort.windows import (
     Conditions,
     Window,
     as_bulk,
+    depth_of,
     gather_conditions,
     grid_windows,
     patch_windows,
@@ -316,7 +317,13 @@ class Cohort:
                 reach_um,
                 max_spots,
             )
-            blocks.append(replace(block, measured=np.tile(measured, (len(block), 1))))
+            blocks.append(
+                replace(
+                    block,
+                    measured=np.tile(measured, (len(block), 1)),
+                    depths=np.full(len(block), depth_of(counts), np.float32),
+                )
+            )
             order += index
         return joined(blocks).take(np.argsort(np.array(order), kind="stable"))
 
@@ -353,4 +360,5 @@ def joined(blocks: Sequence[Conditions]) -> Conditions:
         np.concatenate([b.present for b in blocks]),
         tuple(row for b in blocks for row in b.barcodes),
         None if any(b.measured is None for b in blocks) else np.concatenate([b.measured for b in blocks]),
+        depths=None if any(b.depths is None for b in blocks) else np.concatenate([b.depths for b in blocks]),
     )

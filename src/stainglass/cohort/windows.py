@@ -67,6 +67,8 @@ class Conditions:
         Which genes the window's section measured at all, bool (N, G); None: every one.
     images
         CLIP embedding of a picture the window shall show, float32 (N, D), zeros where none is told; None: nowhere.
+    depths
+        Counts a spot of the window's section, float32 (N,): see `depth_of`; None: not known.
     """
 
     counts: Float32[np.ndarray, "n s g"]
@@ -76,6 +78,7 @@ class Conditions:
     barcodes: tuple[tuple[str, ...], ...]
     measured: Bool[np.ndarray, "n g"] | None = None
     images: Float32[np.ndarray, "n d"] | None = None
+    depths: Float32[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.present)
@@ -91,6 +94,7 @@ class Conditions:
             tuple(self.barcodes[int(i)] for i in at),
             None if self.measured is None else self.measured[at],
             None if self.images is None else self.images[at],
+            None if self.depths is None else self.depths[at],
         )
 
     def null(self) -> Conditions:
@@ -101,6 +105,7 @@ class Conditions:
             np.zeros_like(self.diameters_um),
             np.zeros_like(self.present),
             tuple(() for _ in self.barcodes),
+            depths=self.depths,
         )
 
     def told_images(self, images: Float32[np.ndarray, "n d"]) -> Conditions:
@@ -112,6 +117,11 @@ class Conditions:
         filled = np.where(self.present[:, :, None], counts[:, None, :], 0).astype(np.float32)
         names = tuple(tuple(name for _ in row) for row in self.barcodes)
         return replace(self, counts=filled, barcodes=names)
+
+
+def depth_of(counts: Float32[np.ndarray, "spots g"]) -> float:
+    """How deeply a section was sequenced: the median of its spots' counts, on the genes of the axis."""
+    return float(np.median(counts.sum(1))) if len(counts) else 0.0
 
 
 def as_bulk(counts: Float32[np.ndarray, "spots g"]) -> Float32[np.ndarray, "spots g"]:

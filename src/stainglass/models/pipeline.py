@@ -128,7 +128,8 @@ class SamplerSettings:
     """Solver, steps and guidance (Ho & Salimans 2022), which acts while the noise level lies in ``interval``
     only (Kynkäänniemi et al. 2024).
 
-    ``thinning`` is the share of each spot's counts left out. It is done before a pipeline is called, by
+    ``thinning`` is the share of each spot's counts left out, ``depth`` the median counts a spot down to which more is left out of
+    deeper sections (`stainglass.synthesis.thin`). It is done before a pipeline is called, by
     `stainglass.synthesis`, since a pipeline knows no spot by name.
     """
 
@@ -137,11 +138,19 @@ class SamplerSettings:
     guidance: float = 1.5
     interval: tuple[float, float] = (0.2, 0.9)
     thinning: float = 0.0
+    depth: float | None = None
 
     @classmethod
     def of(cls, sampling: Sampling) -> SamplerSettings:
         """A recipe's."""
-        return cls(sampling.solver, sampling.steps, sampling.guidance, sampling.interval, sampling.thinning)
+        return cls(
+            sampling.solver,
+            sampling.steps,
+            sampling.guidance,
+            sampling.interval,
+            sampling.thinning,
+            sampling.depth,
+        )
 
     def guided(self, t: float) -> bool:
         """Whether the null condition is evaluated at this noise level."""

@@ -57,7 +57,9 @@ def _painted(sampling: Mapping[str, Any]) -> str:
         low, high = sampling["interval"]
         told += f", guidance {sampling['guidance']:g} at noise levels {low:g} to {high:g}"
     thinning = sampling.get("thinning", 0)
-    return told + (f", {thinning:.0%} of each spot's counts left out" if thinning else "")
+    told += f", {thinning:.0%} of each spot's counts left out" if thinning else ""
+    depth = sampling.get("depth")
+    return told + (f", sections thinned to {depth:g} counts a spot in the median" if depth else "")
 
 
 def rows_table(rows: list[Row], metrics: Sequence[str], subjects: Sequence[str]) -> str:

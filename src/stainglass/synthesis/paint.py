@@ -49,7 +49,7 @@ def paint_batch(
 ) -> UInt8[np.ndarray, "n size size 3"]:
     """Paint one picture a window, all at once."""
     channels = len(pipeline.facts.latent_mean) if pipeline.facts else 0
-    told = ConditionTensors.of(thinned(conditions, settings.thinning, seed), pipeline.device)
+    told = ConditionTensors.of(thinned(conditions, settings.thinning, seed, settings.depth), pipeline.device)
     noise = torch.from_numpy(window_noise(seed, windows, channels)).to(pipeline.device)
     return np.asarray(pipeline(told, noise, settings).cpu().numpy())
 

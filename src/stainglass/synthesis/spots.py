@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stainglass.cohort.windows import Conditions, Window, as_bulk, gather_conditions, patch_windows
+from stainglass.cohort.windows import Conditions, Window, as_bulk, depth_of, gather_conditions, patch_windows
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis, align_counts
 from stainglass.models.pipeline import Facts
@@ -52,9 +52,10 @@ def windows_of_adata(
     names = [str(name) for name in spots.obs_names]
     windows = patch_windows(section, um_yx, names, facts.mpp, facts.window_px)
     centres = np.stack([w.centre_um_yx(facts.mpp) for w in windows])
+    depths = np.full(len(windows), depth_of(counts), np.float32)
     counts = as_bulk(counts) if facts.told == "bulk" else counts
     told = gather_conditions(centres, um_yx, counts, diameters, names, facts.reach_um, facts.max_spots)
-    return windows, replace(told, measured=np.tile(measured, (len(told), 1)))
+    return windows, replace(told, measured=np.tile(measured, (len(told), 1)), depths=depths)
 
 
 def conditions_of(cohort: Cohort, windows: Sequence[Window], facts: Facts) -> Conditions:

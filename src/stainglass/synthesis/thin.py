@@ -13,36 +13,54 @@ from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 
 
-def thinned(conditions: Conditions, share: float, seed: int) -> Conditions:
-    """The same windows, each spot told with this share of its counts left out (binomial thinning).
+def thinned(conditions: Conditions, share: float, seed: int, depth: float | None = None) -> Conditions:
+    """The same windows, each spot told with a share of its counts left out (binomial thinning).
 
     What training keeps telling a model less of (``genes.thinning``), it need not be told in full when it paints. A spot's draws
     are a function of the seed and its name alone: windows that share a spot hear the same of it, whatever batch they are in, and
     a gene told more strongly leaves what is drawn of the others as it is.
 
+    With ``depth`` sections are brought to one depth, as Space Ranger's ``aggr`` does before it compares them: all spots of a
+    section keep the same share.
+
     Parameters
     ----------
     share
-        0 leaves everything; below 1.
+        Left out of every spot; 0 leaves nothing out; below 1.
     seed
         Of the noise field.
+    depth
+        More is left out of a section whose spots have more counts in the median than this, so that they have as many; none is
+        left out, for this, of shallower ones.
 
     Raises
     ------
     StainglassError
-        When the share is none.
+        When the share is none, or the depth of the sections is not known.
     """
     if not 0 <= share < 1:
         raise StainglassError(
             "sampling.thinning", f"{share:g} is not possible", "Give a share from 0 to below 1"
         )
-    if share == 0:
+    kept = np.full(len(conditions), 1 - share)
+    if depth is not None:
+        kept = np.minimum(kept, depth / np.maximum(_depths(conditions), depth))
+    if (kept == 1).all():
         return conditions
     counts = conditions.counts.copy()
-    for window, names in zip(counts, conditions.barcodes):
+    for window, names, share_kept in zip(counts, conditions.barcodes, kept, strict=True):
         for slot, name in enumerate(names):
-            window[slot] = _kept(window[slot], 1 - share, [seed % 2**64, zlib.crc32(name.encode())])
+            window[slot] = _kept(window[slot], share_kept, [seed % 2**64, zlib.crc32(name.encode())])
     return replace(conditions, counts=counts)
+
+
+def _depths(conditions: Conditions) -> Float32[np.ndarray, " n"]:
+    if conditions.depths is None:
+        raise StainglassError(
+            "sampling.depth", "needs to know how deep the windows' sections are",
+            "Take conditions from a cohort or an AnnData, or give their depths",
+        )  # fmt: skip
+    return conditions.depths
 
 
 def _kept(counts: Float32[np.ndarray, g], share: float, seeds: list[int]) -> Float32[np.ndarray, g]:
