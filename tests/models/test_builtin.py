@@ -8,7 +8,7 @@ from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.models import builtin
 from stainglass.models.builtin import builtin_names, resolve_builtin
-from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 
 
 def test_a_builtin_is_a_folder_of_the_package_by_name(
@@ -47,4 +47,6 @@ def test_what_ships_is_small_judged_and_says_what_it_is(name: str) -> None:
     pipeline = TissuePipeline.from_pretrained(f"builtin:{name}")
     assert pipeline.facts is not None
     assert pipeline.facts.data in told
+    own = pipeline.facts.sampler
+    assert not card.sampling or SamplerSettings.read(card.sampling, name) == own
     assert pipeline.denoiser.dtype == torch.float32

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,6 +46,18 @@ def test_what_is_handed_on_is_what_was_judged_with_every_figure(run: Path, tmp_p
     assert f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" in told
     missing = [row.metric for row in card.rows if row.value is not None and f"| {row.metric} |" not in told]
     assert missing == []
+
+
+def test_a_card_of_settings_that_are_not_known_here_is_not_handed_on(run: Path, tmp_path: Path) -> None:
+    tissues = toy_tissue("held", 2, 5, 5), toy_tissue("train", 1), toy_tissue("other", 3, 5, 5)
+    settings = replace(SETTINGS, n=20, bootstrap=20, seeds=(0,), sampling=asdict(SamplerSettings()))
+    evaluate(*tissues, FaithfulPainter(), settings, run / "evaluation")
+    path = run / "evaluation" / "card.json"
+    tree = json.loads(path.read_text())
+    path.write_text(json.dumps({**tree, "sampling": {**tree["sampling"], "temperature": 0.9}}))
+    with pytest.raises(StainglassError, match="not known here: temperature"):
+        hand_on(run, tmp_path / "given")
+    assert not (tmp_path / "given").exists()
 
 
 def test_a_generator_that_nobody_judged_is_not_handed_on(run: Path, tmp_path: Path) -> None:

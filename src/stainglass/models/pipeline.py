@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -88,9 +88,14 @@ class Facts:
 
     @property
     def sampler(self) -> SamplerSettings:
-        """How it is painted when nobody says otherwise."""
-        told = self.sampling
-        return SamplerSettings(**{**told, "interval": tuple(told["interval"])}) if told else SamplerSettings()
+        """How it is painted when nobody says otherwise.
+
+        Raises
+        ------
+        StainglassError
+            When it names a setting that this version does not know.
+        """
+        return SamplerSettings.read(self.sampling, self.name) if self.sampling else SamplerSettings()
 
     def seen(self, sections: Iterable[str], patients: Iterable[str], shared: Iterable[str]) -> set[str]:
         """Which of these sections and patients it was trained on; patients on both sides of a split (``shared``) apart."""
@@ -151,6 +156,23 @@ class SamplerSettings:
             sampling.thinning,
             sampling.depth,
         )
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any], name: str) -> SamplerSettings:
+        """As a generator's facts or a card tell them.
+
+        Raises
+        ------
+        StainglassError
+            When they name what this version does not know: pictures would not be painted as they were.
+        """
+        known = {setting.name for setting in fields(cls)}
+        if strange := sorted(set(told) - known):
+            raise StainglassError(
+                name, f"is painted with settings that are not known here: {', '.join(strange)}",
+                "Use the version of stainglass it was made with, or evaluate it anew and export it again",
+            )  # fmt: skip
+        return cls(**{**told, "interval": tuple(told["interval"])})
 
     def guided(self, t: float) -> bool:
         """Whether the null condition is evaluated at this noise level."""

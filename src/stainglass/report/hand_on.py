@@ -8,7 +8,7 @@ from pathlib import Path
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.files import atomic_path, read_json, write_json
-from stainglass.models.pipeline import FACTS_FILE
+from stainglass.models.pipeline import FACTS_FILE, SamplerSettings
 from stainglass.report.markdown import card_markdown
 
 ORIGIN = "_name_or_path"
@@ -43,6 +43,7 @@ def hand_on(run: Path, out: Path) -> Path:
         shutil.copytree(generator, temporary, copy_function=shutil.copyfile)
         shutil.copyfile(path, temporary / "card.json")
         if card.sampling:  # it paints as it was judged, whatever it was trained to be painted with
+            SamplerSettings.read(card.sampling, str(path))
             facts = read_json(temporary / FACTS_FILE, "generator")
             write_json(temporary / FACTS_FILE, {**facts, "sampling": card.sampling})
         for config in (temporary / "model_index.json", *temporary.glob("*/config.json")):
