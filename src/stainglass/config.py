@@ -423,7 +423,7 @@ class Sampling(_Strict):
     thinning: float = Field(0.0, ge=0, lt=1)
     """Share of each spot's counts that is left out of what is told (binomial). Where training spots are few, a model that is told
     less, as it was in training (``genes.thinning``), leans less on what it knows of them by heart."""
-    depth: float | None = Field(None, gt=0)
+    depth: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Median counts a spot, on the model's genes, that sections are thinned to; shallower ones are told in full. So a section
     deeper than those trained on is told no more exactly than they were."""
     batch: int = Field(16, ge=1)

@@ -92,6 +92,12 @@ def test_it_goes_on_where_it_was_stopped_and_grows(augment, tmp_path: Path):
             assert path.stat().st_mtime_ns == time
         assert path.read_bytes() == content  # painted in another batch, or not again: the same
     assert len(pd.read_csv(out / "labels.csv")) == 9
+    # Begun by a version that knew nothing of a setting which is at its default: gone on with all the same.
+    tree = json.loads((out / "provenance.json").read_text())
+    del tree["painting"]["sampler"]["depth"]
+    (out / "provenance.json").write_text(json.dumps(tree))
+    augment("--out", out, "--n", 10, "--seed", 5)
+    assert len(pd.read_csv(out / "labels.csv")) == 10
 
 
 def test_more_patches_than_spots_are_painted_in_other_noise(augment, cohort: Cohort, tmp_path: Path):

@@ -307,7 +307,8 @@ def test_counts_cannot_all_be_left_out(
 ) -> None:
     words = ("generate", cohort.path, "--model", run_folder, "--out", tmp_path / "p", "--thinning", "1")
     assert "--thinning: 1 is not possible" in bad(monkeypatch, capsys, *words)
-    assert "--depth: 0 is not possible" in bad(monkeypatch, capsys, *words[:-2], "--depth", "0")
+    for depth in ("0", "nan"):
+        assert f"--depth: {depth} is not possible" in bad(monkeypatch, capsys, *words[:-2], "--depth", depth)
 
 
 def test_a_card_tells_the_windows_of_all_processes(run_folder: Path) -> None:

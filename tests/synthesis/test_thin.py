@@ -86,6 +86,17 @@ def test_parts_of_a_count_are_kept_in_proportion() -> None:
     np.testing.assert_allclose(thinned(bulk, 0.5, 0).counts, bulk.counts * 0.5, rtol=1e-6)
 
 
+def test_expected_counts_are_given_no_noise_and_spots_are() -> None:
+    """A mean's counts are whole here and there; one draw for all its spots would make another mean of it."""
+    full = told()
+    spots = np.concatenate([window[here] for window, here in zip(full.counts, full.present)])
+    bulk = full.with_counts_everywhere(np.tile(spots.mean(0), (len(full), 1)), "section mean")
+    whole = bulk.counts[bulk.present] == np.floor(bulk.counts[bulk.present])
+    assert 0 < whole.mean() < 0.5
+    np.testing.assert_allclose(thinned(bulk, 0.5, 0).counts, bulk.counts * 0.5, rtol=1e-6)
+    assert (thinned(full, 0.5, 0).counts != full.counts * 0.5).any()
+
+
 def test_nothing_told_and_nothing_left_out() -> None:
     full = told()
     assert thinned(full, 0.0, 0) is full
@@ -135,6 +146,17 @@ def test_windows_told_nothing_are_of_their_section_still() -> None:
 def test_a_depth_needs_to_know_how_deep_sections_are() -> None:
     with pytest.raises(StainglassError, match="depth"):
         thinned(told(), 0.0, 0, 100.0)
+
+
+@pytest.mark.parametrize("depth", [0.0, -5.0, float("nan")])
+def test_no_such_depth_is_possible(depth: float) -> None:
+    with pytest.raises(StainglassError, match="depth"):
+        thinned(of_known_depth(4.0), 0.0, 0, depth)
+
+
+def test_an_endless_depth_tells_all() -> None:
+    part = of_known_depth(4.0)
+    assert thinned(part, 0.0, 0, float("inf")) is part
 
 
 def of_known_depth(per_gene: float) -> Conditions:

@@ -8,7 +8,7 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import GeneEncoder
 from stainglass.errors import StainglassError
-from stainglass.training.corrupt import FARTHEST, MOST_FOLD, SectionMean, moved
+from stainglass.training.corrupt import FARTHEST, MOST_FOLD, SectionMean, corrupted, moved
 from stainglass.training.stages import train_generator
 
 
@@ -48,6 +48,15 @@ def test_all_the_way_a_section_has_the_others_mean() -> None:
     beyond = shares(moved(one, own, its, Always(1.0)))  # type: ignore[arg-type]
     gone, whole = np.log(beyond / shares(one)), np.log(shares(other) / shares(one))
     assert np.polyfit(whole, gone, 1)[0] == pytest.approx(FARTHEST, abs=0.1)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_thinning_keeps_its_share_of_expected_counts_too(whole: bool) -> None:
+    counts = np.full((400, 30), 2.0 if whole else 0.6, np.float32)
+    genes = GeneEncoder(thinning=0.5, gene_dropout=0.0)
+    found = corrupted(counts, genes, np.random.default_rng(0))
+    assert found.sum() / counts.sum() == pytest.approx(0.75, abs=0.03)  # shares between a half and all
+    assert (found == np.floor(found)).all() == whole
 
 
 def test_what_sets_spots_apart_stays() -> None:

@@ -12,7 +12,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import POLISHED, TissuePipeline
+from stainglass.models.pipeline import POLISHED, SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS
 from stainglass.synthesis.noise import window_noise
 from stainglass.training import polish
@@ -36,7 +36,7 @@ def eyes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(folder: Path, **changes: object) -> Recipe:
     loop = {"steps": 4, "batch": 2, "warmup": 1, "log_every": 1, "learning_rate": 2e-3, "bank": 32,
             "eyes": [str(folder)], "precision": "no"}  # fmt: skip
-    return small_recipe(polish={**loop, **changes}, half=True)
+    return small_recipe(polish={**loop, **changes}, sampling=FEW, half=True)
 
 
 def few_steps(run_folder: Path) -> TissuePipeline:
@@ -64,7 +64,7 @@ def test_the_denoiser_alone_is_moved_and_the_eyes_are_told(
     assert max(float((a - b).abs().max()) for a, b in pairs) > 2e-3
     assert after.facts.training[POLISHED].startswith("4 steps of 2 conditions in the eyes of tiny ")
     assert [name.split()[0] for name in after.facts.took_part] == ["tiny"]
-    assert after.facts.sampling == FEW
+    assert after.facts.sampler == SamplerSettings.of(plan(eyes_folder).sampling)
     assert list((tmp_path / "polish" / "previews").glob("*.png"))
 
 
@@ -178,8 +178,11 @@ def test_the_bank_is_of_tissue_and_the_same_each_time(
 def test_what_cannot_be_polished_is_refused(
     cohort: Cohort, run_folder: Path, eyes_folder: Path, tmp_path: Path
 ) -> None:
+    many, sampling = TissuePipeline.from_pretrained(run_folder / "generator"), plan(eyes_folder).sampling
     with pytest.raises(StainglassError, match=r"Distil it to few steps first"):
-        refuse_unpolishable(TissuePipeline.from_pretrained(run_folder / "generator"), "run")
+        refuse_unpolishable(many, sampling, "run")
+    with pytest.raises(StainglassError, match=r"2 steps of jumps, and the recipe says 3"):
+        refuse_unpolishable(few_steps(run_folder), sampling.model_copy(update={"steps": 3}), "run")
     with pytest.raises(StainglassError, match="names no network"):
         load_eyes(plan(eyes_folder, eyes=[]).polish)
     polished(cohort, run_folder, plan(eyes_folder, steps=1), tmp_path / "run")

@@ -34,7 +34,8 @@ def generate(
     ] = None,
     thinning: Annotated[float | None, Parameter(help="Share of each spot's counts that is not told.")] = None,
     depth: Annotated[
-        float | None, Parameter(help="Median counts a spot that a deeper section is thinned to.")
+        float | None,
+        Parameter(help="Median counts a spot that a deeper section is thinned to; inf: told in full."),
     ] = None,
     seed: int = 0,
     batch: int = 16,
@@ -112,7 +113,7 @@ def _refuse_nonsense(
             raise StainglassError(name, f"{value} is not possible", "Give a whole number from 1 on")
     if thinning is not None and not 0 <= thinning < 1:
         raise StainglassError("--thinning", f"{thinning:g} is not possible", "Give a share from 0 to below 1")
-    if depth is not None and depth <= 0:
+    if depth is not None and not depth > 0:
         raise StainglassError("--depth", f"{depth:g} is not possible", "Give counts a spot, above 0")
     if not is_cohort and (part is not None or layout != "patches"):
         raise StainglassError(

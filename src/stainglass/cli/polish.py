@@ -43,7 +43,7 @@ def polish(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     plan = load_recipe(run / "recipe.yaml", sets=sets)
 
     def prepare(opened: Cohort, split: Split, generator: TissuePipeline) -> Callable[[], object]:
-        refuse_unpolishable(generator, run)
+        refuse_unpolishable(generator, plan.sampling, run)
         eyes = load_eyes(plan.polish)
         return lambda: polished_generator(opened, split, plan, str(run), generator, eyes, out)
 

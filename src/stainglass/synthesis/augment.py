@@ -106,7 +106,7 @@ class PatchFolder:
         if not any(self.out.iterdir()):
             return
         tree = read_json(self.out / PROVENANCE, "provenance of patches")
-        if not isinstance(tree, dict) or tree.get("painting") != self.painting:
+        if not isinstance(tree, dict) or _with_settings_since(tree.get("painting")) != self.painting:
             raise StainglassError(
                 self.out,
                 "holds patches of another generator, sampler, seed, cohort or source of labels",
@@ -234,6 +234,13 @@ class PatchFolder:
             **about,
         }
         write_json(self.out / PROVENANCE, tree)
+
+
+def _with_settings_since(painting: Any) -> Any:
+    """A painting as an earlier version noted it, with the default of each of the sampler's settings that came since."""
+    if not isinstance(painting, dict) or not isinstance(painting.get("sampler"), dict):
+        return painting
+    return {**painting, "sampler": {**asdict(SamplerSettings()), **painting["sampler"]}}
 
 
 def painting_of(

@@ -12,6 +12,9 @@ from scipy.stats import binom
 from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 
+MOSTLY = 0.5
+"""Share of a spot's genes above which parts of a count say that it is told expected counts."""
+
 
 def thinned(conditions: Conditions, share: float, seed: int, depth: float | None = None) -> Conditions:
     """The same windows, each spot told with a share of its counts left out (binomial thinning).
@@ -38,13 +41,17 @@ def thinned(conditions: Conditions, share: float, seed: int, depth: float | None
     StainglassError
         When the share is none, or the depth of the sections is not known.
     """
+    if depth is not None and not depth > 0:
+        raise StainglassError("sampling.depth", f"{depth:g} is not possible", "Give counts a spot, above 0")
     if not 0 <= share < 1:
         raise StainglassError(
             "sampling.thinning", f"{share:g} is not possible", "Give a share from 0 to below 1"
         )
     kept = np.full(len(conditions), 1 - share)
     if depth is not None:
-        kept = np.minimum(kept, depth / np.maximum(_depths(conditions), depth))
+        depths = _depths(conditions)
+        deeper = depths > depth
+        kept[deeper] = np.minimum(kept[deeper], depth / depths[deeper])
     if (kept == 1).all():
         return conditions
     counts = conditions.counts.copy()
@@ -64,10 +71,16 @@ def _depths(conditions: Conditions) -> Float32[np.ndarray, " n"]:
 
 
 def _kept(counts: Float32[np.ndarray, g], share: float, seeds: list[int]) -> Float32[np.ndarray, g]:
-    """Of whole counts the quantile of one draw a gene, so that more are never told as fewer; of parts of a count, the share."""
-    drawn = np.random.default_rng(seeds).random(len(counts))
+    """Of whole counts the quantile of one draw a gene, so that more are never told as fewer; of parts of a count, the share.
+
+    A spot most of whose counts have parts is told what is expected there, a section's mean for instance. It has no noise to begin
+    with, and is given none: one draw would be the same at every spot, and another mean.
+    """
     there = np.flatnonzero(counts)
     whole = np.floor(counts[there])
+    if not len(there) or (whole != counts[there]).mean() > MOSTLY:
+        return np.asarray(counts * share, dtype=np.float32)
+    drawn = np.random.default_rng(seeds).random(len(counts))
     kept = np.zeros_like(counts)
     kept[there] = binom.ppf(drawn[there], whole, share) + (counts[there] - whole) * share
     return kept

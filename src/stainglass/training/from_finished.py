@@ -143,7 +143,11 @@ def sharpened_generator(
     how += ["with an adversary"] if loop.adversary else []
     how += [f"of what was before {loop.stay:g} stays"] if loop.stay else []
     told = f"{', '.join(how)}; {round(read_json(timing, 'timing')['autoencoder'])} seconds on {device_name()}"
-    generator.facts = replace(facts, training=facts.training | {SHARPENED: _then(facts, SHARPENED, told)})
+    generator.facts = replace(
+        facts,
+        training=facts.training | {SHARPENED: _then(facts, SHARPENED, told)},
+        sampling=asdict(SamplerSettings.of(recipe.sampling)),
+    )
     return save_generator(generator, run / "generator", recipe)
 
 
@@ -189,7 +193,7 @@ def polished_generator(
     )
     part = list(dict.fromkeys((*facts.took_part, *seen_by)))
     known = facts.training | {POLISHED: _then(facts, POLISHED, told), TOOK_PART: part}
-    generator.facts = replace(facts, training=known)
+    generator.facts = replace(facts, training=known, sampling=asdict(SamplerSettings.of(recipe.sampling)))
     return save_generator(generator, run / "generator", recipe)
 
 

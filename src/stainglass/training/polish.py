@@ -21,12 +21,12 @@ from torch.nn import functional as F
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
-from stainglass.config import PolishLoop, Recipe
+from stainglass.config import PolishLoop, Recipe, Sampling
 from stainglass.errors import StainglassError
 from stainglass.models.denoiser import predict_velocity
 from stainglass.models.eyes import CELLS, Eyes, Seen
 from stainglass.models.genecondnet import Embedded
-from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.progress import progress_bar
 from stainglass.training.average import go_back
@@ -282,13 +282,18 @@ def load_eyes(loop: PolishLoop) -> list[Eyes]:
     return [Eyes.load(folder) for folder in loop.eyes]
 
 
-def refuse_unpolishable(generator: TissuePipeline, name: str | Path) -> None:
-    """Only the whole way of a few-step generator of ours can be walked with a gradient.
+def refuse_unpolishable(generator: TissuePipeline, sampling: Sampling, name: str | Path) -> None:
+    """Only the whole way of a few-step generator of ours can be walked with a gradient, and by its own steps.
+
+    Parameters
+    ----------
+    sampling
+        Of the recipe, by which the polished generator will paint.
 
     Raises
     ------
     StainglassError
-        When it is another.
+        When it is another, or is to paint by other steps.
     """
     refuse_foreign(generator, name)
     assert generator.facts is not None
@@ -296,4 +301,10 @@ def refuse_unpolishable(generator: TissuePipeline, name: str | Path) -> None:
         raise StainglassError(
             name, f"paints in {generator.facts.sampler.steps} steps of {generator.facts.sampler.solver}",
             "Distil it to few steps first: stainglass distil RUN --out FEW",
+        )  # fmt: skip
+    own, asked = generator.facts.sampler, SamplerSettings.of(sampling)
+    if (own.solver, own.steps) != (asked.solver, asked.steps):
+        raise StainglassError(
+            name, f"paints in {own.steps} steps of {own.solver}, and the recipe says {asked.steps} of {asked.solver}",
+            f"Leave them: --set sampling.solver={own.solver} --set sampling.steps={own.steps}",
         )  # fmt: skip
