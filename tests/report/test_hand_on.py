@@ -39,7 +39,7 @@ def test_what_is_handed_on_is_what_was_judged_with_every_figure(run: Path, tmp_p
     told = (out / "README.md").read_text()
     assert "Not for diagnosis" in told
     assert (
-        "painted by 3 steps of euler, 50% of each spot's counts left out, sections thinned to 900 counts"
+        "painted by 3 steps of euler, 50% of each spot's counts left out, sections deeper than 900 counts"
         in told
     )
     found = card.find("recovery_gain", "other_patient_genes")

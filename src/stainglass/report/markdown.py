@@ -59,7 +59,9 @@ def _painted(sampling: Mapping[str, Any]) -> str:
     thinning = sampling.get("thinning", 0)
     told += f", {thinning:.0%} of each spot's counts left out" if thinning else ""
     depth = sampling.get("depth")
-    return told + (f", sections thinned to {depth:g} counts a spot in the median" if depth else "")
+    return told + (
+        f", sections deeper than {depth:g} counts a spot (median) thinned to that" if depth else ""
+    )
 
 
 def rows_table(rows: list[Row], metrics: Sequence[str], subjects: Sequence[str]) -> str:
