@@ -394,9 +394,11 @@ class PolishLoop(Loop):
     """Highest; the generator is only to be moved a little."""
     warmup: int = 20
     """Steps over which it rises."""
+    ema_half_life: int = Field(40, ge=1)
+    """In steps, of the moving average of the weights."""
     eyes: tuple[str, ...] = ()
     """Folders of diffusers' ``AutoencoderTiny`` whose encoders look at the pictures; they never judge them."""
-    layout: float = Field(10.0, ge=0)
+    layout: float = Field(3.0, ge=0)
     """Weight of how far latents, averaged over 32 px, are from those that the generator painted from the same noise before:
     colour and layout stay, with what they tell of the genes. 0 lets them go."""
     adherence: float = Field(1.0, ge=0)
@@ -404,9 +406,9 @@ class PolishLoop(Loop):
     spread: float = Field(1.0, ge=0, le=1)
     """How much of the distance between two pictures of one condition counts in that score. With 1 it is a proper score, least
     where pictures vary as tissue does; with less they keep closer to their condition, as guidance makes them do."""
-    stay: float = Field(0.0, ge=0, lt=1)
-    """Share of the denoiser's weights before that stays in the end: half-way back most of the texture is kept, and more of what
-    was told of the genes."""
+    stay: float = Field(0.65, ge=0, lt=1)
+    """Share of the denoiser's weights before that stays in the end: most of the texture is kept all the same, and what was told
+    of the genes."""
     bank: int = Field(768, ge=32)
     """Windows of tissue that painted ones are compared with as a whole."""
 

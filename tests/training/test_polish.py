@@ -34,7 +34,7 @@ def eyes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(folder: Path, **changes: object) -> Recipe:
-    loop = {"steps": 4, "batch": 2, "warmup": 1, "log_every": 1, "learning_rate": 2e-3, "bank": 32,
+    loop = {"steps": 4, "batch": 2, "warmup": 1, "log_every": 1, "learning_rate": 2e-3, "bank": 32, "stay": 0.0,
             "eyes": [str(folder)], "precision": "no"}  # fmt: skip
     return small_recipe(polish={**loop, **changes}, sampling=FEW, half=True)
 
