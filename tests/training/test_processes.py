@@ -132,9 +132,9 @@ def test_two_processes_polish_one_generator(cohort: Cohort, run_folder: Path, tm
     AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(
         eyes
     )
-    write_recipe(small_recipe(), run / "recipe.yaml")
-    facts = run / "generator" / "stainglass.json"
     few = {"solver": JUMPS, "steps": 2, "guidance": 1.0, "interval": [0.0, 1.0]}
+    write_recipe(small_recipe(sampling=few), run / "recipe.yaml")
+    facts = run / "generator" / "stainglass.json"
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"sampling": few}))
     settings = [
         word
