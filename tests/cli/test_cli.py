@@ -349,6 +349,8 @@ def test_generate_writes_stamped_pictures(
     table = pd.read_csv(tmp_path / "patches.csv")
     assert len(table) == 3
     stamp = read_stamp(tmp_path / table["file"][0])
+    assert stamp.sampler is not None
+    assert (stamp.sampler["steps"], stamp.sampler["thinning"], stamp.sampler["depth"]) == (2, 0.5, 300)
     assert stamp.synthetic
     assert stamp.spots
     assert stamp.model == "small"

@@ -179,7 +179,7 @@ class PatchFolder:
         window = self.spots.windows[patch.spot]
         y, x = window.centre_um_yx(mpp)
         stamp = Stamp(model, window.section, told, patch.noise_seed, mpp, (float(y), float(x)),
-                      "matched" if told else "null")  # fmt: skip
+                      "matched" if told else "null", sampler=self.painting["sampler"])  # fmt: skip
         write_picture(pixels, stamp, self.out / patch.path)
         self.stamps[patch.path] = stamp
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Painted:
         What each was told, before thinning.
     facts, seed
         Of the model; the noise seed.
+    settings
+        How they were painted.
     """
 
     pixels: UInt8[np.ndarray, "n size size 3"]
@@ -46,6 +48,7 @@ class Painted:
     conditions: Conditions
     facts: Facts
     seed: int
+    settings: SamplerSettings
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -55,8 +58,9 @@ class Painted:
         window = self.windows[i]
         y, x = window.centre_um_yx(self.facts.mpp)
         spots = self.conditions.barcodes[i]
+        how = {**asdict(self.settings), "interval": list(self.settings.interval)}  # as JSON has it
         return Stamp(self.facts.name, window.section, spots, self.seed, self.facts.mpp, (float(y), float(x)),
-                     "matched" if spots else "null")  # fmt: skip
+                     "matched" if spots else "null", sampler=how)  # fmt: skip
 
     def save(self, folder: str | Path, suffix: str = ".png") -> Path:
         """Write one stamped picture a window and ``patches.csv``; returns the table's path."""
@@ -187,7 +191,6 @@ class Generator:
         if n is not None and n < len(windows):
             chosen = np.linspace(0, len(windows) - 1, n).round().astype(np.int64)
             windows, conditions = [windows[i] for i in chosen], conditions.take(chosen)
-        pixels = paint_windows(
-            self.pipeline, windows, conditions, seed, settings or self.facts.sampler, batch
-        )
-        return Painted(pixels, tuple(windows), conditions, self.facts, seed)
+        how = settings or self.facts.sampler
+        pixels = paint_windows(self.pipeline, windows, conditions, seed, how, batch)
+        return Painted(pixels, tuple(windows), conditions, self.facts, seed, how)

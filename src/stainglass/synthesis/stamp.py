@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -33,6 +34,8 @@ class Stamp:
     centre_um_yx: tuple[float, float]
     condition: str = "matched"
     synthetic: bool = True
+    sampler: dict[str, Any] | None = None
+    """Solver, steps, guidance, and how much of the spots' counts was left out; None where it is not told."""
 
 
 def write_picture(pixels: UInt8[np.ndarray, "h w 3"], stamp: Stamp, path: Path) -> Path:
