@@ -354,6 +354,11 @@ def test_generate_writes_stamped_pictures(
     assert stamp.synthetic
     assert stamp.spots
     assert stamp.model == "small"
+    code, _, err = call(monkeypatch, capsys, *words[:-4], "--depth", "inf", "--out", tmp_path / "all")
+    assert code == 0, err
+    told = read_stamp(tmp_path / "all" / table["file"][0]).sampler
+    assert told is not None
+    assert told["depth"] is None  # JSON knows no infinity
 
 
 def test_a_whole_run_is_restartable_and_self_contained(

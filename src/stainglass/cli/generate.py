@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -70,6 +71,8 @@ def generate(
     }  # fmt: skip
     own = generator.facts.sampler
     settings = replace(own, **{name: value for name, value in asked.items() if value is not None})
+    if settings.depth == inf:
+        settings = replace(settings, depth=None)
     common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
     if is_cohort:
         from stainglass.cohort.cohort import Cohort

@@ -24,9 +24,8 @@ def corrupted(
     """Binomial thinning (patients differ in depth 15-fold) and dropout of genes."""
     if genes.thinning > 0:
         kept = 1 - genes.thinning * rng.random((len(counts), 1))
-        whole = counts.astype(
-            np.int64
-        )  # of parts of a count, such as a section's mean has, the share is kept
+        # Of parts of a count, such as a section's mean has, the share is kept.
+        whole = counts.astype(np.int64)
         counts = (rng.binomial(whole, kept) + (counts - whole) * kept).astype(np.float32)
     if genes.gene_dropout > 0:
         counts = counts * (rng.random(counts.shape[1]) >= genes.gene_dropout)
