@@ -130,6 +130,37 @@ def test_every_weight_hears_of_the_picture_though_half_the_way_has_no_gradient(
     assert float(told["score"]) > 0
 
 
+def test_the_two_pictures_of_a_condition_are_not_pushed_apart_as_tissue_is(
+    cohort: Cohort, run_folder: Path, eyes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, batch = objective_of(cohort, run_folder, plan(eyes_folder), monkeypatch)
+    asked: list[list[int]] = []
+
+    def distance(painted: torch.Tensor, owners: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        asked.append(owners.tolist())
+        return painted.sum() * 0
+
+    monkeypatch.setattr(polish, "energy_distance", distance)
+    objective(batch)
+    assert [0, 1, 0, 1] in asked  # two conditions, the first pictures of both and then the second
+
+
+def test_what_was_told_is_heard_if_the_recipe_says_so(
+    cohort: Cohort, run_folder: Path, eyes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = []
+    for weight in (0.0, 3.0):
+        objective, batch = objective_of(
+            cohort, run_folder, plan(eyes_folder, heard=weight, layout=0.0), monkeypatch
+        )
+        torch.manual_seed(5)
+        loss, told = objective(batch)
+        losses.append(float(loss.detach()))
+        heard = float(told["heard"])
+    assert heard > 0
+    assert losses[1] - losses[0] == pytest.approx(3 * heard, rel=1e-3)
+
+
 def test_pictures_before_are_remembered_and_the_oldest_forgotten(
     cohort: Cohort, run_folder: Path, eyes_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
