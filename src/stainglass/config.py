@@ -403,9 +403,6 @@ class PolishLoop(Loop):
     colour and layout stay, with what they tell of the genes. 0 lets them go."""
     adherence: float = Field(1.0, ge=0)
     """Weight of the energy score of single conditions, beside the distances of all pictures to all tissue."""
-    heard: float = Field(0.0, ge=0)
-    """Weight of the same score along what the genes foresee of the pictures (canonical directions): it keeps what is told of them
-    while texture is polished."""
     spread: float = Field(1.0, ge=0, le=1)
     """How much of the distance between two pictures of one condition counts in that score. With 1 it is a proper score, least
     where pictures vary as tissue does; with less they keep closer to their condition, as guidance makes them do."""

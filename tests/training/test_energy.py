@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stainglass.training.energy import Heard, Measure, apart, energy_distance, energy_score
+from stainglass.training.energy import Measure, apart, energy_distance, energy_score
 
 
 def drawn(n: int, seed: int, mean: float = 0.0, spread: float = 1.0, d: int = 6) -> Tensor:
@@ -76,45 +76,3 @@ def test_a_measure_is_in_units_of_real_distances_whatever_the_features_are_in() 
     again = Measure(1000 * real)
     for one, other in zip(measure(real), again(1000 * real), strict=True):
         torch.testing.assert_close(apart(one, one), apart(other, other), atol=0.02, rtol=0.02)
-
-
-def foreseen(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Features of which the first alone follows what is told, and what is told."""
-    told, real = drawn(n, seed, d=4), drawn(n, seed + 1, spread=3.0)
-    real[:, 0] = 50 + 2 * told[:, 1] + 0.3 * drawn(n, seed + 2, d=1)[:, 0]
-    return real, told
-
-
-def test_what_is_heard_is_what_was_told_and_little_else() -> None:
-    heard = Heard(*foreseen(800, 0))
-    weights = heard.directions.norm(dim=1)
-    assert float(weights[0]) > 10 * float(weights[1:].max())
-    real, _ = foreseen(400, 7)
-    points = heard(real)
-    assert float(apart(points, points).mean()) == pytest.approx(1.0, abs=0.15)
-
-
-def test_a_picture_of_another_condition_is_heard_where_a_score_of_all_hardly_tells() -> None:
-    heard, measure = Heard(*foreseen(800, 0)), Measure(foreseen(800, 0)[0])
-    real, told = foreseen(400, 7)
-    own = [real.clone() for _ in range(2)]
-    for k, picture in enumerate(own):
-        picture[:, 0] = 50 + 2 * told[:, 1] + 0.3 * drawn(400, 20 + k, d=1)[:, 0]
-        picture[:, 1:] = drawn(400, 30 + k, spread=3.0)[:, 1:]
-    others = [picture.roll(1, 0) for picture in own]
-
-    def loss(points: list[Tensor]) -> float:
-        return float(energy_score(*points))
-
-    more = [
-        loss([way(x) for x in (*others, real)]) / loss([way(x) for x in (*own, real)])
-        for way in (heard, lambda x: measure(x)[0])
-    ]
-    assert more[0] > 2
-    assert more[1] < 1.3
-
-
-def test_when_nothing_is_foreseen_nothing_is_heard_and_nothing_breaks() -> None:
-    heard = Heard(drawn(200, 0), torch.ones(200, 3))
-    points = heard(drawn(20, 1))
-    assert torch.isfinite(points).all()

@@ -145,22 +145,6 @@ def test_the_two_pictures_of_a_condition_are_not_pushed_apart_as_tissue_is(
     assert [0, 1, 0, 1] in asked  # two conditions, the first pictures of both and then the second
 
 
-def test_what_was_told_is_heard_if_the_recipe_says_so(
-    cohort: Cohort, run_folder: Path, eyes_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    losses = []
-    for weight in (0.0, 3.0):
-        objective, batch = objective_of(
-            cohort, run_folder, plan(eyes_folder, heard=weight, layout=0.0), monkeypatch
-        )
-        torch.manual_seed(5)
-        loss, told = objective(batch)
-        losses.append(float(loss.detach()))
-        heard = float(told["heard"])
-    assert heard > 0
-    assert losses[1] - losses[0] == pytest.approx(3 * heard, rel=1e-3)
-
-
 def test_pictures_before_are_remembered_and_the_oldest_forgotten(
     cohort: Cohort, run_folder: Path, eyes_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

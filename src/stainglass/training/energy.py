@@ -9,19 +9,14 @@ Terms of real pictures alone are left out.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from stainglass.models.linear_clip import canonical_maps
 
 COMPONENTS = 150
 """Principal components that the whitened measure tells apart."""
 FLOOR = 0.05
 """Added to the variance of each, so that those that hardly vary have no say."""
-HEARD = 16
-"""Canonical directions along which pictures are held to what was told."""
 LEAST_DEVIATION = 1e-3
 SAMPLE = 500
 EPSILON = 1e-6
@@ -66,42 +61,6 @@ class Measure(nn.Module):
         return z / self.scales[0], (z @ self.white) / self.scales[1]
 
 
-class Heard(nn.Module):
-    """Features along the directions that what is told foresees, each as far as it does so (canonical correlation), scaled so that
-    two real ones are 1 apart on average.
-
-    Most of what tells two windows apart no gene foresees, and a score of all of it hardly hears whether a picture is like its own
-    condition. Here little else is left to hear.
-
-    Parameters
-    ----------
-    real
-        Features of real tissue.
-    told
-        What was told of each of them.
-    """
-
-    mean: Tensor
-    directions: Tensor
-
-    def __init__(self, real: Float[Tensor, "n d"], told: Float[Tensor, "n w"]) -> None:
-        super().__init__()
-        deviation = real.std(0) + LEAST_DEVIATION
-        z, causes = (real - real.mean(0)) / deviation, (told - told.mean(0)) / (told.std(0) + LEAST_DEVIATION)
-        maps = np.zeros((real.shape[1], HEARD))
-        if float(causes.abs().max()) > 0:  # a bulk profile is the same everywhere, and foresees nothing
-            maps, _ = canonical_maps(z.double().cpu().numpy(), causes.double().cpu().numpy(), HEARD)
-        directions = torch.from_numpy(maps).to(real) / deviation[:, None]
-        self.register_buffer("mean", real.mean(0), persistent=False)  # found again from the same tissue
-        self.register_buffer("directions", directions, persistent=False)
-        few = self(real[:: max(1, len(real) // SAMPLE)])
-        self.directions.div_(apart(few, few).mean())
-
-    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
-        """The features as points."""
-        return (features - self.mean) @ self.directions
-
-
 def apart(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """Distances between all of one kind and all of another."""
     squared = x.square().sum(1)[:, None] + y.square().sum(1)[None] - 2 * x @ y.T
@@ -138,7 +97,7 @@ def energy_distance(
     painted
         Features with a gradient.
     owners
-        The picture that each of them is of: those of one are not compared with each other.
+        What each of them is of, a picture or a condition: those of one are not compared with each other.
     before
         Of pictures painted a little earlier, without one. They stand for more pictures of now, so the gradient counts
         both ends of a distance to them, as it does where both ends are here.

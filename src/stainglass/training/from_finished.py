@@ -187,9 +187,8 @@ def polished_generator(
     )
     windows = loop.batch * loop.accumulate * processes().num_processes
     stays = f", of what was before {loop.stay:g} stays" if loop.stay else ""
-    heard = f", what genes foresee of them weighed {loop.heard:g}" if loop.heard else ""
     told = (
-        f"{loop.steps} steps of {windows} conditions in the eyes of {', '.join(seen_by)}{heard}{stays}; "
+        f"{loop.steps} steps of {windows} conditions in the eyes of {', '.join(seen_by)}{stays}; "
         f"{round(read_json(timing, 'timing')['polish'])} seconds on {device_name()}"
     )
     part = list(dict.fromkeys((*facts.took_part, *seen_by)))

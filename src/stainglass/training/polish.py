@@ -26,7 +26,6 @@ from stainglass.errors import StainglassError
 from stainglass.models.denoiser import predict_velocity
 from stainglass.models.eyes import CELLS, Eyes, Seen
 from stainglass.models.genecondnet import Embedded
-from stainglass.models.linear_clip import spot_profiles
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.progress import progress_bar
@@ -35,7 +34,7 @@ from stainglass.training.batches import Batch, rng_of
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
 from stainglass.training.denoiser import preview_of
 from stainglass.training.distil import crops_for, refuse_foreign
-from stainglass.training.energy import Heard, Measure, energy_distance, energy_score
+from stainglass.training.energy import Measure, energy_distance, energy_score
 from stainglass.training.loop import train
 from stainglass.training.precision import multiplying
 from stainglass.training.processes import processes
@@ -71,8 +70,6 @@ class Look(nn.Module):
     ----------
     whole, cells
         Of real tissue: the bank that painted pictures are compared with.
-    told
-        Expression that was told of each of its windows.
     pictures
         Painted a step, two from each condition.
     spread
@@ -80,16 +77,11 @@ class Look(nn.Module):
     """
 
     def __init__(
-        self,
-        whole: Float[Tensor, "n d"],
-        cells: Float[Tensor, "m d"],
-        told: Float[Tensor, "n w"],
-        pictures: int,
-        spread: float,
+        self, whole: Float[Tensor, "n d"], cells: Float[Tensor, "m d"], pictures: int, spread: float
     ) -> None:
         super().__init__()
         self.spread = spread
-        self.whole, self.cells, self.heard = Measure(whole), Measure(cells), Heard(whole, told)
+        self.whole, self.cells = Measure(whole), Measure(cells)
         for name, bank, kept in (
             ("whole", whole, AGO * pictures), ("cells", cells, AGO * pictures * CELLS**2)
         ):  # fmt: skip
@@ -98,19 +90,16 @@ class Look(nn.Module):
             turns = torch.arange(kept) % len(bank)
             self.register_buffer(f"before_{name}", bank[turns].clone())
 
-    def forward(self, painted: Seen, real: Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """Energy scores of the conditions, of all and of what they foresee, and the energy distances as a whole and of cells."""
-        sides = (*painted.whole.chunk(2), real.whole)
-        one, other, found = (self.whole(x) for x in sides)
+    def forward(self, painted: Seen, real: Seen) -> tuple[Tensor, Tensor]:
+        """The energy score of the conditions, and the energy distances as a whole and of cells."""
+        one, other, found = (self.whole(x) for x in (*painted.whole.chunk(2), real.whole))
         score = sum(energy_score(*parts, self.spread) for parts in zip(one, other, found, strict=True))
-        one, other, found = (self.heard(x) for x in sides)
-        heard = energy_score(one, other, found, self.spread)
-        # The two pictures of a condition are alike by it: as a pair they say nothing of how pictures differ.
+        # The two pictures of a condition are alike by it: as a pair they say nothing of how tissue varies.
         owners = torch.arange(len(real.whole), device=real.whole.device).repeat(2)
         distance = self._distance("whole", painted.whole, owners)
         cells = painted.cells.flatten(0, 1)
         distance = distance + self._distance("cells", cells, owners.repeat_interleave(CELLS**2))
-        return torch.as_tensor(score), heard, distance
+        return torch.as_tensor(score), distance
 
     def _distance(self, name: str, painted: Tensor, owners: Tensor) -> Tensor:
         measure, before = getattr(self, name), getattr(self, f"before_{name}")
@@ -179,12 +168,10 @@ class Polish(Denoise):
         top, left = torch.randint(real.shape[-1] // 2 + 1, (2,)).tolist()
         seen = [self._seen(pictures, look, top, left) for pictures in (painted, real)]
         with torch.autocast(painted.device.type, enabled=False):
-            score, heard, distance = self.looks[look](*seen)
+            score, distance = self.looks[look](*seen)
             moved = torch.as_tensor(sum(layout(latents - old).square().mean() for old in before))
-        loop = self._loop
-        loss = loop.adherence * score + loop.heard * heard + distance + loop.layout * moved
-        parts = {"score": score, "heard": heard, "distance": distance, "moved": moved}
-        return loss, {name: part.detach() for name, part in parts.items()}
+        loss = self._loop.adherence * score + distance + self._loop.layout * moved
+        return loss, {"score": score.detach(), "distance": distance.detach(), "moved": moved.detach()}
 
     def _walked(self, denoiser: nn.Module, x: Tensor, told: Embedded, last: int) -> Tensor:
         """From noise to latents by the generator's own steps, with a gradient along the ``last`` of them."""
@@ -212,19 +199,13 @@ class Polish(Denoise):
         """Fill the bank from the windows at these positions and after, each of several processes from a share of them."""
         group, ways = processes(), 2 * len(self._eyes)
         found: list[list[Seen]] = [[] for _ in range(ways)]
-        told: list[Tensor] = []
         device = self.mean.device
         batches = -(-self._loop.bank // (BANK_BATCH * group.num_processes))
         with progress_bar("looking at tissue", batches) as advance:
             for k in range(batches):
                 rng = rng_of(self._loop.seed + 2, k * group.num_processes + group.process_index)
                 at = first + (k * group.num_processes + group.process_index) * BANK_BATCH
-                some = [examples.examples.example(at + i) for i in range(BANK_BATCH)]
-                z, counts, present = (
-                    np.stack([one[key] for one in some]) for key in ("z", "counts", "present")
-                )
-                profiles = np.concatenate(spot_profiles(counts, present), 1)  # of the nearest spot and of all
-                told.append(torch.from_numpy(profiles).float().to(device))
+                z = np.stack([examples.examples.example(at + i)["z"] for i in range(BANK_BATCH)])
                 with multiplying(self._loop.precision, device):  # as pictures are seen in training
                     real = self._decoded(torch.from_numpy(z).to(device))
                     top, left = (int(v) for v in rng.integers(real.shape[-1] // 2 + 1, size=2))
@@ -233,15 +214,15 @@ class Polish(Denoise):
                     places = torch.from_numpy(rng.permutation(CELLS**2)[:BANK_CELLS]).to(device)
                     seen.append(replace(one, cells=one.cells[:, places]))
                 advance()
+        pictures = 2 * self._loop.batch
         for seen in found:
-            bank = (
+            whole, cells = (
                 torch.cat([s.whole for s in seen]),
                 torch.cat([s.cells.flatten(0, 1) for s in seen]),
-                torch.cat(told),
             )
             if group.num_processes > 1:
-                bank = tuple(gather(part) for part in bank)
-            self.looks.append(Look(*bank, 2 * self._loop.batch, self._loop.spread))
+                whole, cells = gather(whole), gather(cells)
+            self.looks.append(Look(whole, cells, pictures, self._loop.spread))
 
     def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
         return integrate(velocity, noise, JUMPS, self._levels, self._flow)
