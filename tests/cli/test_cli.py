@@ -30,6 +30,7 @@ VERBS = (
     "train",
     "distil",
     "polish",
+    "refine",
     "generate",
     "augment",
     "evaluate",
