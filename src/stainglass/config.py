@@ -413,33 +413,6 @@ class PolishLoop(Loop):
     """Windows of tissue that painted ones are compared with as a whole."""
 
 
-class RefineLoop(Loop):
-    """Training of a refiner, which draws the detail that latents do not tell (``stainglass refine``)."""
-
-    steps: int = Field(1200, ge=1)
-    """Optimiser steps."""
-    batch: int = Field(8, ge=2)
-    """Windows a step; two pictures are drawn over each, and one over each of as many painted ones."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Highest."""
-    warmup: int = 30
-    """Steps over which it rises."""
-    ema_half_life: int = Field(50, ge=1)
-    """In steps, of the moving average of the weights."""
-    eyes: tuple[str, ...] = ()
-    """Folders of diffusers' ``AutoencoderTiny`` whose encoders look at the pictures; they never judge them."""
-    width: int = Field(64, ge=8)
-    """Channels of the refiner, at a quarter of the resolution."""
-    blocks: int = Field(3, ge=1)
-    """Its residual blocks."""
-    painted: float = Field(1.0, ge=0)
-    """Weight of how far refined painted windows are from tissue, beside refined reconstructions; 0 paints none."""
-    pool: int = Field(1024, ge=16)
-    """Windows that are painted for that, before training begins."""
-    bank: int = Field(960, ge=32)
-    """Windows of tissue that refined ones are compared with as a whole."""
-
-
 class Sampling(_Strict):
     """From noise to latents."""
 
@@ -525,7 +498,6 @@ class Recipe(_Strict):
     train_denoiser: DenoiserLoop = DenoiserLoop()
     distil: DistilLoop = DistilLoop()
     polish: PolishLoop = PolishLoop()
-    refine: RefineLoop = RefineLoop()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()

@@ -30,7 +30,6 @@ VERBS = (
     "train",
     "distil",
     "polish",
-    "refine",
     "generate",
     "augment",
     "evaluate",

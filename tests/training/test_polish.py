@@ -15,10 +15,9 @@ from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import POLISHED, SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS
 from stainglass.synthesis.noise import window_noise
-from stainglass.training import looks, polish
+from stainglass.training import polish
 from stainglass.training.from_finished import polished_generator
-from stainglass.training.looks import load_eyes
-from stainglass.training.polish import Polish, layout, refuse_unpolishable
+from stainglass.training.polish import Polish, layout, load_eyes, refuse_unpolishable
 
 FEW = {"solver": JUMPS, "steps": 2, "guidance": 1.0, "interval": [0.0, 1.0]}
 
@@ -48,7 +47,7 @@ def few_steps(run_folder: Path) -> TissuePipeline:
 
 
 def polished(cohort: Cohort, run_folder: Path, recipe: Recipe, out: Path) -> TissuePipeline:
-    generator, eyes = few_steps(run_folder), load_eyes(recipe.polish.eyes, "polish")
+    generator, eyes = few_steps(run_folder), load_eyes(recipe.polish)
     return polished_generator(cohort, cohort.split(), recipe, "few", generator, eyes, out)
 
 
@@ -107,7 +106,7 @@ def objective_of(
         kept.append((objective, batch))
 
     monkeypatch.setattr(polish, "train", stop)
-    generator, eyes = few_steps(run_folder), load_eyes(recipe.polish.eyes, "polish")
+    generator, eyes = few_steps(run_folder), load_eyes(recipe.polish)
     polish.polish_generator(cohort, cohort.split(), recipe, generator, eyes, Path("nowhere"))
     return kept[0]
 
@@ -141,7 +140,7 @@ def test_the_two_pictures_of_a_condition_are_not_pushed_apart_as_tissue_is(
         asked.append(owners.tolist())
         return painted.sum() * 0
 
-    monkeypatch.setattr(looks, "energy_distance", distance)
+    monkeypatch.setattr(polish, "energy_distance", distance)
     objective(batch)
     assert [0, 1, 0, 1] in asked  # two conditions, the first pictures of both and then the second
 
@@ -200,7 +199,7 @@ def test_what_cannot_be_polished_is_refused(
     with pytest.raises(StainglassError, match=r"2 steps of jumps, and the recipe says 3"):
         refuse_unpolishable(few_steps(run_folder), sampling.model_copy(update={"steps": 3}), "run")
     with pytest.raises(StainglassError, match="names no network"):
-        load_eyes([], "polish")
+        load_eyes(plan(eyes_folder, eyes=[]).polish)
     polished(cohort, run_folder, plan(eyes_folder, steps=1), tmp_path / "run")
     other = tmp_path / "tiny"
     shutil.copytree(eyes_folder, other)

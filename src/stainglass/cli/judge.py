@@ -18,7 +18,7 @@ from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
 from stainglass.models.model_card import BEFORE
-from stainglass.models.pipeline import GONE_ON, GUIDED_BY, POLISHED, REFINED, Facts, SamplerSettings
+from stainglass.models.pipeline import GONE_ON, GUIDED_BY, POLISHED, Facts, SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
 
@@ -151,17 +151,14 @@ def read_patches(
 
 
 def _before(facts: Facts) -> str:
-    """What the generator went on from, was guided away from, polished or refined by, where it was."""
-    name, guide, polished, refined = (
-        facts.training.get(key) for key in (GONE_ON, GUIDED_BY, POLISHED, REFINED)
-    )
-    if all(told is None for told in (name, guide, polished, refined)):
+    """What the generator went on from, was guided away from or polished by, where it was."""
+    name, guide, polished = (facts.training.get(key) for key in (GONE_ON, GUIDED_BY, POLISHED))
+    if name is None and guide is None and polished is None:
         return ""
     before = [v for key, v in facts.training.items() if key.endswith(f"{BEFORE}denoiser steps")]
     told = [] if name is None else [f"gone on from {name} ({sum(before)} steps before)"]
     told += [] if guide is None else [f"distilled away from {guide}"]
     told += [] if polished is None else [f"polished: {polished}"]
-    told += [] if refined is None else [f"refined: {refined}"]
     return f"; {'; '.join(told)}; all sections ever trained on: {', '.join(facts.trained_on)}"
 
 

@@ -26,7 +26,6 @@ from stainglass.cli.generate import generate
 from stainglass.cli.latent import latent
 from stainglass.cli.polish import polish
 from stainglass.cli.prepare import prepare
-from stainglass.cli.refine import refine
 from stainglass.cli.report import report
 from stainglass.cli.retrieve import retrieve
 from stainglass.cli.run import run
@@ -46,7 +45,7 @@ app = App(
 )
 
 VERBS = (
-    *(run, fetch, simulate, prepare, align, train, distil, polish, sharpen, refine),
+    *(run, fetch, simulate, prepare, align, train, distil, polish, sharpen),
     *(generate, augment, evaluate, report),
     *(embed, retrieve, figures, components, compartments, subtypes, latent, ablate, export, doctor),
 )

@@ -37,15 +37,14 @@ def polish(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     from stainglass.cli.stages import make_from_finished, refuse_no_run
     from stainglass.recipe_files import load_recipe
     from stainglass.training.from_finished import polished_generator
-    from stainglass.training.looks import load_eyes
-    from stainglass.training.polish import refuse_unpolishable
+    from stainglass.training.polish import load_eyes, refuse_unpolishable
 
     refuse_no_run(run, out)
     plan = load_recipe(run / "recipe.yaml", sets=sets)
 
     def prepare(opened: Cohort, split: Split, generator: TissuePipeline) -> Callable[[], object]:
         refuse_unpolishable(generator, plan.sampling, run)
-        eyes = load_eyes(plan.polish.eyes, "polish")
+        eyes = load_eyes(plan.polish)
         return lambda: polished_generator(opened, split, plan, str(run), generator, eyes, out)
 
     make_from_finished(run, out, cohort, plan, prepare)

@@ -27,7 +27,7 @@ from stainglass.training.from_finished import refuse_other_tissue
 from stainglass.training.stages import train_generator
 
 OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "checkpoint.json", "simulated", "cohort", "autoencoder",
-            "denoiser", "distil", "polish", "refine", "generator", "generated", "clip", "embeddings", "evaluation", "analysis",
+            "denoiser", "distil", "polish", "generator", "generated", "clip", "embeddings", "evaluation", "analysis",
             "report.html")  # fmt: skip
 CLIP = Path("clip") / "model"
 SHOWN = 36

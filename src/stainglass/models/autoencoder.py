@@ -20,10 +20,27 @@ from stainglass.config import Autoencoder as AutoencoderSettings
 from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.builtin import resolve_autoencoder
-from stainglass.models.refiner import Refiner
-from stainglass.models.residual import ResidualBlock
 from stainglass.models.turns import Frequency
 from stainglass.units import LATENT_STEP_PX
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))), without normalisation.
+
+    A norm over the whole image would make the encoding of a tile depend on what lies outside it, and a
+    raster encoded in tiles would show seams.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        assert self.second.bias is not None
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.second(F.silu(self.first(F.silu(x))))
 
 
 @dataclass
@@ -87,8 +104,6 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
         Residual blocks at 1/4 and at 1/8.
     decoder_widths, decoder_blocks
         The same of the decoder; by default it is the encoder's mirror.
-    refiner_width, refiner_blocks
-        Of the `Refiner` that goes over what is decoded; a width of 0 does without.
     """
 
     config_name = "config.json"
@@ -101,8 +116,6 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
         blocks: Sequence[int] = (1, 2),
         decoder_widths: Sequence[int] | None = None,
         decoder_blocks: Sequence[int] | None = None,
-        refiner_width: int = 0,
-        refiner_blocks: int = 3,
     ) -> None:
         super().__init__()
         if latent_channels not in _CLOSED:
@@ -124,23 +137,12 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
             _silent(nn.Conv2d(eighth, latent_channels, 1)),
         )
         self.decoder = _decoder(latent_channels, decoder_widths or widths, decoder_blocks or blocks)
-        self.refiner = Refiner(refiner_width, refiner_blocks) if refiner_width else None
 
     @property
     def halo_px(self) -> int:
         """Farthest a pixel reaches in the encoder: a tile encoded with this margin equals the whole's encoding."""
         at_quarter, at_eighth = 1 + 2 * self.config.blocks[0], 2 * self.config.blocks[1]
         return -(-(4 * at_quarter + 8 * at_eighth) // LATENT_STEP_PX) * LATENT_STEP_PX
-
-    def with_refiner(self, width: int, blocks: int) -> TissueAutoencoder:
-        """The same network with a fresh refiner, which adds nothing yet, in place of any it has."""
-        own = self.config
-        other = TissueAutoencoder(
-            own.latent_channels, own.widths, own.blocks, own.decoder_widths, own.decoder_blocks, width, blocks
-        )
-        kept = {name: value for name, value in self.state_dict().items() if not name.startswith("refiner.")}
-        other.load_state_dict(kept, strict=False)
-        return other
 
     def with_decoder(self, widths: Sequence[int], blocks: Sequence[int]) -> TissueAutoencoder:
         """The same encoder with a fresh decoder of another shape."""
@@ -154,19 +156,9 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
         latents = F.conv2d(pixels, self.basis, stride=LATENT_STEP_PX) + self.encoder(pixels)
         return Encoded(latents) if return_dict else (latents,)
 
-    def decode(
-        self, latents: Float[Tensor, "b c h w"], return_dict: bool = True, *, refined: bool = True
-    ) -> Any:
-        """Latents → pixels, about −1…1 (not clipped).
-
-        Parameters
-        ----------
-        refined
-            Whether a refiner, where there is one, adds the detail that latents do not tell. Without, pixels err least.
-        """
+    def decode(self, latents: Float[Tensor, "b c h w"], return_dict: bool = True) -> Any:
+        """Latents → pixels, about −1…1 (not clipped)."""
         pixels = F.conv_transpose2d(latents, self.basis, stride=LATENT_STEP_PX) + self.decoder(latents)
-        if self.refiner is not None and refined:
-            pixels = self.refiner(pixels)
         return DecoderOutput(sample=pixels) if return_dict else (pixels,)
 
 

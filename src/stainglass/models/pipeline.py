@@ -38,7 +38,6 @@ EXPRESSION_OF = "expression without pictures of"
 GONE_ON = "gone on from"
 GUIDED_BY = "guided away from"
 POLISHED = "polished"
-REFINED = "refined"
 
 
 @dataclass(frozen=True)

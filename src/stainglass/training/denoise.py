@@ -94,9 +94,8 @@ class LatentCrops:
         max_spots: int,
         flow: Flow,
         clip: TissueCLIP | None = None,
-        pixels: bool = False,
     ) -> None:
-        self.flow, self.pixels = flow, pixels or loop.representation > 0
+        self.flow = flow
         self.clip = clip if loop.image_share > 0 else None
         self.space, self.genes, self.loop = space, genes, loop
         self.reach_um, self.max_spots = reach_um, max_spots
@@ -106,7 +105,7 @@ class LatentCrops:
         self.spots = {section.id: _Spots.of(section, axis, genes) for section in self._sections()}
         held = [raster for rasters in (space.rasters, *space.restained) for raster in rasters]
         hold_in_memory(self._sections(), *(f"latent/{raster}" for raster in held))
-        if self.pixels:
+        if loop.representation > 0:
             hold_in_memory(self._sections(), "he/0")
 
     def _sections(self) -> list[PreparedSection]:
@@ -148,7 +147,7 @@ class LatentCrops:
             "present": self._present(told.present[0], rng) & (not no_genes),
             "measured": spots.measured,
             **({} if image is None else {"images": image}),
-            **({"pixels": _turned_pixels(section, window, turn)} if self.pixels else {}),
+            **({"pixels": _turned_pixels(section, window, turn)} if self.loop.representation > 0 else {}),
         }
 
     def _counts(

@@ -169,35 +169,21 @@ def train_few_steps(
 
 
 def crops_for(
-    generator: TissuePipeline,
-    cohort: Cohort,
-    split: Split,
-    recipe: Recipe,
-    seed: int,
-    *,
-    pixels: bool = False,
+    generator: TissuePipeline, cohort: Cohort, split: Split, recipe: Recipe, seed: int
 ) -> LatentCrops:
-    """Windows to train a finished generator on, in its own latent space and the stains it knows; none told nothing.
+    """Windows to train a finished generator's denoiser on, in its own latent space and the stains it knows; none told nothing.
 
     The denoiser is made ready, and what is drawn next follows from the seed.
-
-    Parameters
-    ----------
-    pixels
-        Whether examples have their pixels too; then all are in the stain they were scanned in.
     """
     facts, windows = generator.facts, recipe.windows
     assert facts is not None
     space = latent_space(cohort, split, recipe, generator.autoencoder, facts)
-    if pixels:
-        space = replace(space, restained=())
     plain = {"seed": seed, "image_share": 0.0, "null_share": 0.0, "representation": 0.0}
     torch.manual_seed(seed)
     ready_to_train(generator.denoiser)
     return LatentCrops(
         cohort, split.train, facts.axis, space, recipe.genes, recipe.train_denoiser.model_copy(update=plain),
         size_px=windows.size_px, reach_um=windows.reach_um, max_spots=windows.max_spots, flow=generator.flow,
-        pixels=pixels,
     )  # fmt: skip
 
 

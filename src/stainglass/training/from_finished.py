@@ -1,4 +1,4 @@
-"""Generators made from finished ones: of few steps, with a sharper decoder, polished, or refined."""
+"""Generators made from finished ones: of few steps, with a sharper decoder, or polished."""
 
 from __future__ import annotations
 
@@ -16,24 +16,14 @@ from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
 from stainglass.models.eyes import Eyes
-from stainglass.models.pipeline import (
-    GUIDED_BY,
-    POLISHED,
-    REFINED,
-    TOOK_PART,
-    Facts,
-    SamplerSettings,
-    TissuePipeline,
-)
+from stainglass.models.pipeline import GUIDED_BY, POLISHED, TOOK_PART, Facts, SamplerSettings, TissuePipeline
 from stainglass.training.checkpoint import hash_of_weights
 from stainglass.training.distil import taught_sampling, train_few_steps
 from stainglass.training.polish import polish_generator
 from stainglass.training.processes import processes
-from stainglass.training.refine import train_refiner
 from stainglass.training.stages import (
     device_name,
     other_decoder,
-    refuse_refined,
     same_checkpoint,
     save_generator,
     timed,
@@ -116,7 +106,6 @@ def require_sharpening(generator: TissuePipeline, recipe: Recipe) -> None:
         raise StainglassError(
             generator.facts.name, "has an autoencoder that is not ours", "Sharpen a generator with our own"
         )
-    refuse_refined(generator.autoencoder, generator.facts.name)
     other_decoder(generator.autoencoder, recipe)
 
 
@@ -184,7 +173,9 @@ def polished_generator(
     facts, loop, timing = generator.facts, recipe.polish, run / "timing.json"
     assert facts is not None
     refuse_other_tissue(generator, cohort, split)
-    seen_by = _named(loop.eyes, eyes)
+    seen_by = [
+        f"{Path(folder).name} {hash_of_weights(one)}" for folder, one in zip(loop.eyes, eyes, strict=True)
+    ]
     began = f"{fingerprint(name, generator)}; {', '.join(seen_by)}"
     same_checkpoint(run / "checkpoint.json", began)
     for part in (generator.autoencoder, generator.condnet, generator.denoiser):
@@ -204,55 +195,6 @@ def polished_generator(
     known = facts.training | {POLISHED: _then(facts, POLISHED, told), TOOK_PART: part}
     generator.facts = replace(facts, training=known, sampling=asdict(SamplerSettings.of(recipe.sampling)))
     return save_generator(generator, run / "generator", recipe)
-
-
-def refined_generator(
-    cohort: Cohort,
-    split: Split,
-    recipe: Recipe,
-    name: str,
-    generator: TissuePipeline,
-    eyes: Sequence[Eyes],
-    run: Path,
-    on_preview: OnPreview = None,
-) -> TissuePipeline:
-    """The same generator with a refiner behind its decoder, in ``run/generator``; see `require_refining`.
-
-    Parameters
-    ----------
-    name
-        Of what is refined, as the new run remembers it.
-    eyes
-        Frozen networks that look; they are told among those that took part in training.
-    """
-    facts, loop, timing = generator.facts, recipe.refine, run / "timing.json"
-    assert facts is not None
-    refuse_other_tissue(generator, cohort, split)
-    seen_by = _named(loop.eyes, eyes)
-    began = f"{fingerprint(name, generator)}; {', '.join(seen_by)}"
-    same_checkpoint(run / "checkpoint.json", began)
-    for part in (generator.autoencoder, generator.condnet, generator.denoiser):
-        nn.Module.to(part, torch.float32)
-    autoencoder = timed(
-        timing,
-        "refine",
-        lambda: train_refiner(cohort, split, recipe, generator, eyes, run / "refine", on_preview),
-    )
-    generator.register_modules(autoencoder=autoencoder)
-    windows = loop.batch * loop.accumulate * processes().num_processes
-    told = (
-        f"{loop.steps} steps of {windows} windows in the eyes of {', '.join(seen_by)}; "
-        f"{round(read_json(timing, 'timing')['refine'])} seconds on {device_name()}"
-    )
-    part = list(dict.fromkeys((*facts.took_part, *seen_by)))
-    known = facts.training | {REFINED: told, TOOK_PART: part}
-    generator.facts = replace(facts, training=known, sampling=asdict(SamplerSettings.of(recipe.sampling)))
-    return save_generator(generator, run / "generator", recipe)
-
-
-def _named(folders: Sequence[str], eyes: Sequence[Eyes]) -> list[str]:
-    """Frozen networks as facts tell them: name of the folder and hash of the weights."""
-    return [f"{Path(folder).name} {hash_of_weights(one)}" for folder, one in zip(folders, eyes, strict=True)]
 
 
 def _then(facts: Facts, key: str, told: str) -> str:

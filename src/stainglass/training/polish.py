@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import gather
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,21 +24,30 @@ from stainglass.cohort.splits import Split
 from stainglass.config import PolishLoop, Recipe, Sampling
 from stainglass.errors import StainglassError
 from stainglass.models.denoiser import predict_velocity
-from stainglass.models.eyes import Eyes
+from stainglass.models.eyes import CELLS, Eyes, Seen
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
+from stainglass.progress import progress_bar
 from stainglass.training.average import go_back
 from stainglass.training.batches import Batch, rng_of
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
 from stainglass.training.denoiser import preview_of
 from stainglass.training.distil import crops_for, refuse_foreign
-from stainglass.training.looks import Look, banks, see
+from stainglass.training.energy import Measure, energy_distance, energy_score
 from stainglass.training.loop import train
+from stainglass.training.precision import multiplying
 from stainglass.training.processes import processes
 
+AGO = 3
+"""Steps back, of those in which the same eyes looked, whose pictures stand beside those of now."""
 LAYOUT = 4
 """Latents a side over which `layout` averages."""
+REAL = 1000
+"""Real features that a step compares with, drawn from the bank."""
+BANK_CELLS = 4
+"""Cells of each window in the bank."""
+BANK_BATCH = 16
 
 
 class TwoNoises:
@@ -50,6 +61,54 @@ class TwoNoises:
         example = self.examples.example(position)
         rng = rng_of(self.seed + 1, position)
         return {**example, "other_noise": rng.standard_normal(example["noise"].shape, dtype=np.float32)}
+
+
+class Look(nn.Module):
+    """One way to look at pictures: which frozen eyes, and whether at a part or, at half the size, at the whole.
+
+    Parameters
+    ----------
+    whole, cells
+        Of real tissue: the bank that painted pictures are compared with.
+    pictures
+        Painted a step, two from each condition.
+    spread
+        See `energy_score`.
+    """
+
+    def __init__(
+        self, whole: Float[Tensor, "n d"], cells: Float[Tensor, "m d"], pictures: int, spread: float
+    ) -> None:
+        super().__init__()
+        self.spread = spread
+        self.whole, self.cells = Measure(whole), Measure(cells)
+        for name, bank, kept in (
+            ("whole", whole, AGO * pictures), ("cells", cells, AGO * pictures * CELLS**2)
+        ):  # fmt: skip
+            self.register_buffer(f"real_{name}", bank, persistent=False)
+            # Until something has been painted, real ones stand for it: they push nowhere, on average.
+            turns = torch.arange(kept) % len(bank)
+            self.register_buffer(f"before_{name}", bank[turns].clone())
+
+    def forward(self, painted: Seen, real: Seen) -> tuple[Tensor, Tensor]:
+        """The energy score of the conditions, and the energy distances as a whole and of cells."""
+        one, other, found = (self.whole(x) for x in (*painted.whole.chunk(2), real.whole))
+        score = sum(energy_score(*parts, self.spread) for parts in zip(one, other, found, strict=True))
+        # The two pictures of a condition are alike by it: as a pair they say nothing of how tissue varies.
+        owners = torch.arange(len(real.whole), device=real.whole.device).repeat(2)
+        distance = self._distance("whole", painted.whole, owners)
+        cells = painted.cells.flatten(0, 1)
+        distance = distance + self._distance("cells", cells, owners.repeat_interleave(CELLS**2))
+        return torch.as_tensor(score), distance
+
+    def _distance(self, name: str, painted: Tensor, owners: Tensor) -> Tensor:
+        measure, before = getattr(self, name), getattr(self, f"before_{name}")
+        bank = getattr(self, f"real_{name}")
+        drawn = bank[torch.randint(len(bank), (REAL,), device=bank.device)]
+        points = zip(measure(painted), measure(before.clone()), measure(drawn), strict=True)
+        total = sum(energy_distance(ours, owners, ago, real) for ours, ago, real in points)
+        before.copy_(torch.cat([before[len(painted) :], painted.detach()]))
+        return torch.as_tensor(total)
 
 
 class Polish(Denoise):
@@ -106,8 +165,8 @@ class Polish(Denoise):
         with torch.no_grad():
             before = [self._walked(start.to(noise.device), noise, told, 0) for start in self._start]
             real = self._decoded(batch["z"])
-        corner = torch.randint(real.shape[-1] // 2 + 1, (2,)).tolist()
-        seen = [see(self._eyes, pictures, look, corner) for pictures in (painted, real)]
+        top, left = torch.randint(real.shape[-1] // 2 + 1, (2,)).tolist()
+        seen = [self._seen(pictures, look, top, left) for pictures in (painted, real)]
         with torch.autocast(painted.device.type, enabled=False):
             score, distance = self.looks[look](*seen)
             moved = torch.as_tensor(sum(layout(latents - old).square().mean() for old in before))
@@ -129,16 +188,41 @@ class Polish(Denoise):
         ).sample
         return pixels.float().clamp(-1, 1)
 
+    def _seen(self, pictures: Float[Tensor, "b 3 h w"], look: int, top: int, left: int) -> Seen:
+        eyes, side = self._eyes[look // 2].to(pictures.device), pictures.shape[-1] // 2
+        part = pictures[..., top : top + side, left : left + side]
+        seen: Seen = eyes(F.avg_pool2d(pictures, 2) if look % 2 else part)
+        return seen
+
+    @torch.no_grad()
     def look_at_tissue(self, examples: TwoNoises, first: int) -> None:
         """Fill the bank from the windows at these positions and after, each of several processes from a share of them."""
-
-        def reconstructed(positions: Sequence[int]) -> Tensor:
-            z = np.stack([examples.examples.example(at)["z"] for at in positions])
-            return self._decoded(torch.from_numpy(z).to(self.mean.device))
-
-        loop = self._loop
-        for whole, cells in banks(self._eyes, reconstructed, first, loop.bank, loop.seed + 2, loop.precision):
-            self.looks.append(Look(whole, cells, 2 * loop.batch, loop.spread))
+        group, ways = processes(), 2 * len(self._eyes)
+        found: list[list[Seen]] = [[] for _ in range(ways)]
+        device = self.mean.device
+        batches = -(-self._loop.bank // (BANK_BATCH * group.num_processes))
+        with progress_bar("looking at tissue", batches) as advance:
+            for k in range(batches):
+                rng = rng_of(self._loop.seed + 2, k * group.num_processes + group.process_index)
+                at = first + (k * group.num_processes + group.process_index) * BANK_BATCH
+                z = np.stack([examples.examples.example(at + i)["z"] for i in range(BANK_BATCH)])
+                with multiplying(self._loop.precision, device):  # as pictures are seen in training
+                    real = self._decoded(torch.from_numpy(z).to(device))
+                    top, left = (int(v) for v in rng.integers(real.shape[-1] // 2 + 1, size=2))
+                    looks = [self._seen(real, look, top, left) for look in range(ways)]
+                for one, seen in zip(looks, found, strict=True):
+                    places = torch.from_numpy(rng.permutation(CELLS**2)[:BANK_CELLS]).to(device)
+                    seen.append(replace(one, cells=one.cells[:, places]))
+                advance()
+        pictures = 2 * self._loop.batch
+        for seen in found:
+            whole, cells = (
+                torch.cat([s.whole for s in seen]),
+                torch.cat([s.cells.flatten(0, 1) for s in seen]),
+            )
+            if group.num_processes > 1:
+                whole, cells = gather(whole), gather(cells)
+            self.looks.append(Look(whole, cells, pictures, self._loop.spread))
 
     def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
         return integrate(velocity, noise, JUMPS, self._levels, self._flow)
@@ -180,6 +264,22 @@ def polish_generator(
     train(objective, examples, loop, folder, "polishing", on_preview, together=True)
     go_back(generator.denoiser, before, loop.stay)
     return generator
+
+
+def load_eyes(loop: PolishLoop) -> list[Eyes]:
+    """The frozen networks that ``polish.eyes`` names.
+
+    Raises
+    ------
+    StainglassError
+        When it names none, or what is no tiny autoencoder.
+    """
+    if not loop.eyes:
+        raise StainglassError(
+            "polish.eyes", "names no network to look at pictures with",
+            "Set it to folders of diffusers' AutoencoderTiny: --set 'polish.eyes=[TAESD3, TAESD]'",
+        )  # fmt: skip
+    return [Eyes.load(folder) for folder in loop.eyes]
 
 
 def refuse_unpolishable(generator: TissuePipeline, sampling: Sampling, name: str | Path) -> None:

@@ -21,7 +21,7 @@ Job = TypeVar("Job")
 
 PATIENCE = timedelta(days=7)
 """How long others wait while the first trains an autoencoder or encodes a cohort."""
-TOGETHER = ("train", "distil", "polish", "refine")
+TOGETHER = ("train", "distil", "polish")
 """Verbs that several processes may be started for."""
 
 

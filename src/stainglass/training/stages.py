@@ -122,24 +122,8 @@ def _to_train(recipe: Recipe, start: Start | None) -> TissueAutoencoder:
             "train_autoencoder.sharpen_steps", f"{start.name} has an autoencoder that is not ours",
             "Set train_autoencoder.sharpen_steps=0",
         )  # fmt: skip
-    refuse_refined(network, start.name)
     asked = other_decoder(network, recipe)
     return copy.deepcopy(network) if asked is None else network.with_decoder(*asked)
-
-
-def refuse_refined(network: TissueAutoencoder, name: Any) -> None:
-    """A refiner goes over what one decoder leaves, and no other.
-
-    Raises
-    ------
-    StainglassError
-        When the decoder shall be sharpened and a refiner was taught on it.
-    """
-    if network.refiner is not None:
-        raise StainglassError(
-            name, "has a refiner, which was taught on its decoder as it is",
-            "Sharpen the run it was refined from, then refine that; or leave train_autoencoder.sharpen_steps at 0",
-        )  # fmt: skip
 
 
 def other_decoder(
