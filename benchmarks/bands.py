@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.common import arguments, emit
 from benchmarks.painting import BATCH, Bench
 from stainglass.models.autoencoder import OPPONENT_COLOURS
+from stainglass.synthesis.paint import CohortPainter
 
 BRIGHTNESS, COLOURS = (0,), (1, 2)
 Band = tuple[float, float, tuple[int, ...]]
@@ -42,12 +42,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Decode, put back, judge, tell."""
     bench, options = Bench.of(arguments(__doc__), argv)
     pixels = bench.real.pixels
-    decoded = np.concatenate(
-        [
-            bench.pipeline.reconstruct(torch.from_numpy(pixels[i : i + BATCH])).cpu().numpy()
-            for i in range(0, len(pixels), BATCH)
-        ]
-    )
+    decoded = CohortPainter(bench.pipeline, bench.sampler, BATCH).reconstruct(pixels)
     real, ours = opponent(pixels), opponent(decoded)
     rows: list[dict[str, object]] = []
     for bands in ROWS:
