@@ -428,6 +428,9 @@ class Sampling(_Strict):
     depth: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Median counts a spot, on the model's genes, that sections are thinned to; shallower ones are told in full. So a section
     deeper than those trained on is told no more exactly than they were."""
+    candidates: int = Field(1, ge=1)
+    """Pictures painted of each window, of which the one is kept that shows best what was told, as the denoiser itself reads it;
+    more than one needs a generator that learnt to select (``stainglass select``)."""
     batch: int = Field(16, ge=1)
     seed: int = 0
 

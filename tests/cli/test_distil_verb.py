@@ -156,3 +156,30 @@ def test_a_cohort_of_another_scale_leaves_nothing_behind(
         line = bad(monkeypatch, capsys, verb, run, "--out", tmp_path / verb, "--cohort", other, *settings)
         assert "µm/px" in line
         assert not (tmp_path / verb).exists()
+
+
+def test_a_run_selects_the_best_of_several_and_so_does_what_comes_after_it(
+    run: Path, cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, few, there = tmp_path / "best", tmp_path / "few", ("--cohort", cohort.path)
+    assert "nothing to select" in bad(monkeypatch, capsys, "select", run, "--out", best, *there)
+    assert not best.exists()
+    two = ("--set", "sampling.candidates=2")
+    code, out, err = call(monkeypatch, capsys, "select", run, "--out", best, *there, *two)
+    assert code == 0, err
+    assert out.splitlines()[-1] == str(best / "generator")
+    code, _, err = call(monkeypatch, capsys, "distil", best, "--out", few, *there, *QUICK)
+    assert code == 0, err
+    found = TissuePipeline.from_pretrained(few / "generator")
+    assert found.facts is not None
+    assert found.facts.sampler.candidates == 2
+    assert found.selector is not None
+    words = ("generate", cohort.path, "--n", "2", "--out", tmp_path / "painted")
+    code, _, err = call(monkeypatch, capsys, *words, "--model", few, "--candidates", "3", "--dry-run")
+    assert code == 0, err
+    code, _, err = call(monkeypatch, capsys, *words, "--model", few, "--candidates", "3")
+    assert code == 0, err
+    line = bad(monkeypatch, capsys, *words, "--model", run, "--candidates", "3")
+    assert "stainglass select" in line
+    assert "--candidates" in bad(monkeypatch, capsys, *words, "--model", few, "--candidates", "0")
+    assert "itself" in bad(monkeypatch, capsys, "select", best, "--out", best, *two)

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stainglass.cohort.windows import Window
-from stainglass.synthesis.noise import noise_crop, window_noise
+from stainglass.synthesis.noise import candidate_seed, noise_crop, window_noise
 
 
 @settings(max_examples=30)
@@ -29,3 +29,9 @@ def test_seeds_and_sections_have_fields_of_their_own_and_normal_ones() -> None:
 def test_overlapping_windows_agree_where_they_overlap() -> None:
     a, b = window_noise(3, [Window("s", 0, 0, 64), Window("s", 16, 32, 64)], 3)
     np.testing.assert_array_equal(a[:, 2:, 4:], b[:, :6, :4])
+
+
+def test_candidates_have_seeds_of_their_own_and_the_first_has_the_seed_itself() -> None:
+    assert candidate_seed(5, 0) == 5
+    seeds = {candidate_seed(seed, k) for seed in range(20) for k in range(20)}
+    assert len(seeds) == 400

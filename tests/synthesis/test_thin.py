@@ -163,3 +163,9 @@ def of_known_depth(per_gene: float) -> Conditions:
     full = told(depth=per_gene)
     counts = np.concatenate([window[here] for window, here in zip(full.counts, full.present)])
     return replace(full, depths=np.full(len(full), depth_of(counts), np.float32))
+
+
+def test_a_share_may_be_a_whole_number() -> None:
+    part = of_known_depth(20.0)
+    np.testing.assert_array_equal(thinned(part, 0, 0, 10).counts, thinned(part, 0.0, 0, 10.0).counts)
+    assert thinned(part, 0, 0, 10).counts.any()

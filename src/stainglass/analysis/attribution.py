@@ -90,7 +90,7 @@ def attribute(
     conditions
         What it is told, of length 1.
     settings, seed
-        How it is painted.
+        How it is painted; of several candidates the first.
 
     Raises
     ------

@@ -211,7 +211,8 @@ def dose_moves(
         )
     # Thinned first: of a part of a count more might be left than of a whole one.
     conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed, settings.depth)
-    settings = replace(settings, thinning=0.0, depth=None)
+    # One candidate, so that nothing but the dose differs.
+    settings = replace(settings, thinning=0.0, depth=None, candidates=1)
     pictures = [
         paint_windows(
             pipeline, windows, with_dose(conditions, columns, dose), seed, settings, batch, f"dose × {dose:g}"
@@ -235,7 +236,7 @@ def trajectory_moves(
     seed: int = 0,
     batch: int = 16,
 ) -> Moves:
-    """Patches on their way from noise to tissue: the state of the solver after each step, decoded."""
+    """Patches on their way from noise to tissue: the state of the solver after each step, decoded; of the first candidate."""
     facts = pipeline.facts
     assert facts is not None
     conditions = thinned(conditions_of(cohort, windows, facts), settings.thinning, seed, settings.depth)

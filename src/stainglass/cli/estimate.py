@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.config import Prepare, Recipe
+from stainglass.config import Prepare, Recipe, Sampling
 from stainglass.files import read_json
 from stainglass.models.autoencoder import make_autoencoder
 from stainglass.models.builtin import resolve_autoencoder
@@ -22,7 +22,7 @@ from stainglass.models.denoiser import make_denoiser, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.memory import plan_memory
-from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.models.solver import evaluations
 from stainglass.models.stable_diffusion import CONFIGS, find_checkpoint
 from stainglass.models.towers import CONVNET
@@ -103,8 +103,7 @@ def tell_painting(pipeline: Any, windows: int, settings: Any, batch: int, out: P
         torch.zeros(batch, width),
     )
     x, t = torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5)
-    guided = 1 + (settings.interval[1] - settings.interval[0] if settings.guidance != 1 else 0)
-    calls = -(-windows // batch) * evaluations(settings.solver, settings.steps) * guided
+    calls = -(-windows // batch) * _forwards(settings)
     disk_gb = windows * facts.window_px**2 * 3 * 0.8 / 1e9
     _tell(
         f"paint {windows} windows into {out}",
@@ -222,11 +221,17 @@ def _clip_step_seconds(plan: Recipe) -> float:
 def _sampling_seconds(plan: Recipe) -> float:
     _, forward, share = _denoiser(plan, plan.sampling.batch)
     seconds = _forward_seconds(forward) / share
-    guided = 1 + (plan.sampling.interval[1] - plan.sampling.interval[0] if plan.sampling.guidance != 1 else 0)
     painted = plan.evaluation.windows * SUBJECTS_PAINTED * JUDGED_SPLITS + plan.evaluation.usefulness
     painted *= len(plan.evaluation.noise_seeds)
     batches = painted / plan.sampling.batch
-    return batches * evaluations(plan.sampling.solver, plan.sampling.steps) * guided * seconds
+    return batches * _forwards(plan.sampling) * seconds
+
+
+def _forwards(sampling: SamplerSettings | Sampling) -> float:
+    """Forwards a window: of the solver's steps, more where guided, and of each candidate one that looks at it."""
+    guided = 1 + (sampling.interval[1] - sampling.interval[0] if sampling.guidance != 1 else 0)
+    each = evaluations(sampling.solver, sampling.steps) * guided
+    return each if sampling.candidates == 1 else sampling.candidates * (each + 1)
 
 
 def _denoiser(plan: Recipe, batch: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor], float]:

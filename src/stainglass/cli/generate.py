@@ -26,7 +26,7 @@ def generate(
         float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")
     ] = None,
     steps: Annotated[
-        int | None, Parameter(help="Of the solver; like the next five, by default the model's own.")
+        int | None, Parameter(help="Of the solver; like the next six, by default the model's own.")
     ] = None,
     solver: Literal["euler", "heun", "unipc", "dpmpp", "jumps"] | None = None,
     guidance: float | None = None,
@@ -37,6 +37,9 @@ def generate(
     depth: Annotated[
         float | None,
         Parameter(help="Median counts a spot that a deeper section is thinned to; inf: told in full."),
+    ] = None,
+    candidates: Annotated[
+        int | None, Parameter(help="Pictures painted of each window, of which the best is kept.")
     ] = None,
     seed: int = 0,
     batch: int = 16,
@@ -63,11 +66,12 @@ def generate(
     from stainglass.synthesis.generator import Generator
 
     is_cohort = (source / "cohort.json").is_file()
-    _refuse_nonsense(is_cohort, n, batch, steps, thinning, depth, part, layout)
+    counts = {"--n": n, "--batch": batch, "--steps": steps, "--candidates": candidates}
+    _refuse_nonsense(is_cohort, counts, thinning, depth, part, layout)
     generator = Generator.from_pretrained(model_folder(model))
     asked: dict[str, Any] = {
         "solver": solver, "steps": steps, "guidance": guidance, "interval": interval,
-        "thinning": thinning, "depth": depth,
+        "thinning": thinning, "depth": depth, "candidates": candidates,
     }  # fmt: skip
     own = generator.facts.sampler
     settings = replace(own, **{name: value for name, value in asked.items() if value is not None})
@@ -101,9 +105,7 @@ def generate(
 
 def _refuse_nonsense(
     is_cohort: bool,
-    n: int | None,
-    batch: int,
-    steps: int | None,
+    counts: dict[str, int | None],
     thinning: float | None,
     depth: float | None,
     part: str | None,
@@ -111,7 +113,7 @@ def _refuse_nonsense(
 ) -> None:
     from stainglass.errors import StainglassError
 
-    for name, value in (("--n", n), ("--batch", batch), ("--steps", steps)):
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise StainglassError(name, f"{value} is not possible", "Give a whole number from 1 on")
     if thinning is not None and not 0 <= thinning < 1:

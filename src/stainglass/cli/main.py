@@ -29,6 +29,7 @@ from stainglass.cli.prepare import prepare
 from stainglass.cli.report import report
 from stainglass.cli.retrieve import retrieve
 from stainglass.cli.run import run
+from stainglass.cli.select import select
 from stainglass.cli.sharpen import sharpen
 from stainglass.cli.simulate import simulate
 from stainglass.cli.subtypes import subtypes
@@ -45,7 +46,7 @@ app = App(
 )
 
 VERBS = (
-    *(run, fetch, simulate, prepare, align, train, distil, polish, sharpen),
+    *(run, fetch, simulate, prepare, align, train, distil, polish, sharpen, select),
     *(generate, augment, evaluate, report),
     *(embed, retrieve, figures, components, compartments, subtypes, latent, ablate, export, doctor),
 )

@@ -26,6 +26,7 @@ from stainglass.models.denoiser import hear, is_stable_diffusion, predict_veloci
 from stainglass.models.flow import Flow, flow_of
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
 from stainglass.models.model_card import write_model_card
+from stainglass.models.selector import Selector, block_statistics
 from stainglass.models.solver import integrate
 
 FORMAT = 1
@@ -38,6 +39,7 @@ EXPRESSION_OF = "expression without pictures of"
 GONE_ON = "gone on from"
 GUIDED_BY = "guided away from"
 POLISHED = "polished"
+SELECTS = "selects"
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class SamplerSettings:
 
     ``thinning`` is the share of each spot's counts left out, ``depth`` the median counts a spot down to which more is left out of
     deeper sections (`stainglass.synthesis.thin`). It is done before a pipeline is called, by
-    `stainglass.synthesis`, since a pipeline knows no spot by name.
+    `stainglass.synthesis`, since a pipeline knows no spot by name. So are the noises of ``candidates``, of which a
+    generator with a `Selector` keeps the best.
     """
 
     solver: str = "unipc"
@@ -144,6 +147,7 @@ class SamplerSettings:
     interval: tuple[float, float] = (0.2, 0.9)
     thinning: float = 0.0
     depth: float | None = None
+    candidates: int = 1
 
     @classmethod
     def of(cls, sampling: Sampling) -> SamplerSettings:
@@ -155,6 +159,7 @@ class SamplerSettings:
             sampling.interval,
             sampling.thinning,
             sampling.depth,
+            sampling.candidates,
         )
 
     @classmethod
@@ -195,12 +200,27 @@ class TissuePipeline(DiffusionPipeline):
         A diffusers UNet or `TissueDiT`.
     scheduler
         Tells the denoiser's flow (`stainglass.models.flow.flow_of`); the solver is chosen a call.
+    selector
+        Chooses between candidates; fitted to this denoiser.
     """
 
-    def __init__(self, autoencoder: Any, condnet: GeneCondNet, denoiser: Any, scheduler: Any) -> None:
+    _optional_components = ["selector"]  # noqa: RUF012 (diffusers' own name and kind)
+
+    def __init__(
+        self,
+        autoencoder: Any,
+        condnet: GeneCondNet,
+        denoiser: Any,
+        scheduler: Any,
+        selector: Selector | None = None,
+    ) -> None:
         super().__init__()
         self.register_modules(
-            autoencoder=autoencoder, condnet=condnet, denoiser=denoiser, scheduler=scheduler
+            autoencoder=autoencoder,
+            condnet=condnet,
+            denoiser=denoiser,
+            scheduler=scheduler,
+            selector=selector,
         )
         self.facts: Facts | None = None
 
@@ -267,15 +287,17 @@ class TissuePipeline(DiffusionPipeline):
         logging.disable_progress_bar()  # diffusers' bar for three small files
         pipeline: TissuePipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         pipeline.facts = facts
-        for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
-            part.eval().requires_grad_(False)
+        for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser, pipeline.selector):
+            if part is not None:
+                part.eval().requires_grad_(False)
         return pipeline
 
     def parameters_by_part(self) -> dict[str, int]:
         """Number of parameters of each part."""
         return {
             name: sum(p.numel() for p in getattr(self, name).parameters())
-            for name in ("autoencoder", "condnet", "denoiser")
+            for name in ("autoencoder", "condnet", "denoiser", "selector")
+            if getattr(self, name) is not None
         }
 
     def _facts(self) -> Facts:
@@ -320,8 +342,9 @@ class TissuePipeline(DiffusionPipeline):
     def __call__(
         self,
         conditions: ConditionTensors,
-        noise: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b c h w"] | Float[Tensor, "k b c h w"],
         settings: SamplerSettings | None = None,
+        wanted: ConditionTensors | None = None,
     ) -> UInt8[Tensor, "b h*8 w*8 3"]:
         """Paint a batch of windows.
 
@@ -330,12 +353,62 @@ class TissuePipeline(DiffusionPipeline):
         conditions
             Of the windows; an absent condition paints unconditionally.
         noise
-            Standard normal latents; see `stainglass.synthesis.noise` for one that does not depend on the batch.
+            Standard normal latents; see `stainglass.synthesis.noise` for one that does not depend on the batch. Of several a
+            window, the picture is kept that shows best what was told.
         settings
             Solver, steps, guidance; by default the generator's own.
+        wanted
+            What the best candidate shows; by default the conditions, which may be thinned.
         """
-        latents = self.sample_latents(conditions, noise, settings or self._facts().sampler)
-        return decode_latents(self.autoencoder, latents)
+        noises = noise if noise.ndim == 5 else noise[None]
+        if len(noises) > 1 and self.selector is None:
+            raise StainglassError(
+                self._facts().name, f"has no selector to choose the best of {len(noises)} candidates",
+                "Fit one (stainglass select RUN --out NEW), or ask for one candidate",
+            )  # fmt: skip
+        how = settings or self._facts().sampler
+        candidates = [self.sample_latents(conditions, one, how) for one in noises]
+        return decode_latents(
+            self.autoencoder, self._best(conditions if wanted is None else wanted, candidates)
+        )
+
+    def _best(self, wanted: ConditionTensors, candidates: list[Tensor]) -> Float[Tensor, "b c h w"]:
+        """Of each window the candidate that agrees best with what is wanted; the first where nothing is."""
+        if len(candidates) == 1:
+            return candidates[0]
+        agreement = torch.stack([self.selector(self.look(z), wanted) for z in candidates])
+        rows = torch.arange(len(candidates[0]), device=agreement.device)
+        return torch.stack(candidates)[agreement.argmax(0), rows]
+
+    @torch.no_grad()
+    def look(self, latents: Float[Tensor, "b c h w"], level: float | None = None) -> Float[Tensor, "b d"]:
+        """What the denoiser makes of latents by itself: `block_statistics` at one noise level, told nothing.
+
+        Parameters
+        ----------
+        level
+            By default the selector's.
+        """
+        if level is None:
+            level = float(self.selector.config.level)
+        mean, std = self._stats()
+        rng = torch.Generator().manual_seed(
+            0
+        )  # one noise for all pictures, so that it makes no difference between them
+        noise = torch.randn(latents.shape[1:], generator=rng).to(latents)
+        x = (1 - level) * (latents - mean) / std + level * noise
+        told = self._untold(len(x))
+        levels = torch.full((len(x),), level, device=x.device)
+        return block_statistics(self.denoiser, lambda: self.velocity(x, levels, told))
+
+    def _untold(self, windows: int) -> Embedded:
+        """The null condition."""
+        facts = self._facts()
+        one = torch.zeros(windows, 1, device=self.device)
+        nothing = ConditionTensors(
+            one[..., None].expand(-1, -1, len(facts.gene_ids)), one[..., None].expand(-1, -1, 2), one, one > 0
+        )
+        return self.embed(nothing)
 
     @torch.no_grad()
     def sample_latents(

@@ -58,6 +58,10 @@ def _painted(sampling: Mapping[str, Any]) -> str:
         told += f", guidance {sampling['guidance']:g} at noise levels {low:g} to {high:g}"
     thinning = sampling.get("thinning", 0)
     told += f", {thinning:.0%} of each spot's counts left out" if thinning else ""
+    candidates = sampling.get("candidates", 1)
+    told += (
+        f", the best of {candidates} candidates by what the denoiser reads in them" if candidates > 1 else ""
+    )
     depth = sampling.get("depth")
     return told + (
         f", sections deeper than {depth:g} counts a spot (median) thinned to that" if depth else ""

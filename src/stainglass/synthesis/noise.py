@@ -19,6 +19,14 @@ TILE = 32
 """Latent cells a side of one draw."""
 
 
+def candidate_seed(seed: int, candidate: int) -> int:
+    """The seed of another field, from which a window's next candidate is painted; the first has the seed itself."""
+    if candidate == 0:
+        return seed
+    digest = hashlib.sha256(f"{seed}/candidate {candidate}".encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
 def field_key(seed: int, section: str) -> int:
     """64-bit key of a section's field."""
     digest = hashlib.sha256(f"{seed}/{section}".encode()).digest()

@@ -12,7 +12,7 @@ from stainglass.cohort.windows import Conditions, Window
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SamplerSettings, TissuePipeline
 from stainglass.progress import progress_bar
-from stainglass.synthesis.noise import window_noise
+from stainglass.synthesis.noise import candidate_seed, window_noise
 from stainglass.synthesis.thin import thinned
 
 
@@ -47,11 +47,15 @@ def paint_batch(
     seed: int,
     settings: SamplerSettings,
 ) -> UInt8[np.ndarray, "n size size 3"]:
-    """Paint one picture a window, all at once."""
+    """Paint one picture a window, all at once; of several candidates the one that shows best what was counted, thinned or not."""
     channels = len(pipeline.facts.latent_mean) if pipeline.facts else 0
-    told = ConditionTensors.of(thinned(conditions, settings.thinning, seed, settings.depth), pipeline.device)
-    noise = torch.from_numpy(window_noise(seed, windows, channels)).to(pipeline.device)
-    return np.asarray(pipeline(told, noise, settings).cpu().numpy())
+    less = thinned(conditions, settings.thinning, seed, settings.depth)
+    told, wanted = (ConditionTensors.of(some, pipeline.device) for some in (less, conditions))
+    seeds = [candidate_seed(seed, k) for k in range(settings.candidates)]
+    noises = np.stack([window_noise(one, windows, channels) for one in seeds])
+    return np.asarray(
+        pipeline(told, torch.from_numpy(noises).to(pipeline.device), settings, wanted).cpu().numpy()
+    )
 
 
 class CohortPainter:

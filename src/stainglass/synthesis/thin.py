@@ -47,7 +47,7 @@ def thinned(conditions: Conditions, share: float, seed: int, depth: float | None
         raise StainglassError(
             "sampling.thinning", f"{share:g} is not possible", "Give a share from 0 to below 1"
         )
-    kept = np.full(len(conditions), 1 - share)
+    kept = np.full(len(conditions), 1.0 - share)
     if depth is not None:
         depths = _depths(conditions)
         deeper = depths > depth

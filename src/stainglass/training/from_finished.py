@@ -1,4 +1,4 @@
-"""Generators made from finished ones: of few steps, with a sharper decoder, or polished."""
+"""Generators made from finished ones: of few steps, with a sharper decoder, polished, or choosing between candidates."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def distilled_generator(
     teacher.facts = replace(
         facts, training=facts.training | few, sampling=asdict(SamplerSettings.of(recipe.sampling))
     )
-    return save_generator(teacher, run / "generator", recipe)
+    return save_generator(teacher, run / "generator", recipe, cohort, split)
 
 
 def require_sharpening(generator: TissuePipeline, recipe: Recipe) -> None:
@@ -148,7 +148,7 @@ def sharpened_generator(
         training=facts.training | {SHARPENED: _then(facts, SHARPENED, told)},
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
     )
-    return save_generator(generator, run / "generator", recipe)
+    return save_generator(generator, run / "generator", recipe, cohort, split)
 
 
 def polished_generator(
@@ -194,7 +194,17 @@ def polished_generator(
     part = list(dict.fromkeys((*facts.took_part, *seen_by)))
     known = facts.training | {POLISHED: _then(facts, POLISHED, told), TOOK_PART: part}
     generator.facts = replace(facts, training=known, sampling=asdict(SamplerSettings.of(recipe.sampling)))
-    return save_generator(generator, run / "generator", recipe)
+    return save_generator(generator, run / "generator", recipe, cohort, split)
+
+
+def selecting_generator(
+    cohort: Cohort, split: Split, recipe: Recipe, generator: TissuePipeline, run: Path
+) -> TissuePipeline:
+    """The same generator, which paints several candidates and keeps the best, in ``run/generator``."""
+    assert generator.facts is not None
+    refuse_other_tissue(generator, cohort, split)
+    generator.facts = replace(generator.facts, sampling=asdict(SamplerSettings.of(recipe.sampling)))
+    return save_generator(generator, run / "generator", recipe, cohort, split)
 
 
 def _then(facts: Facts, key: str, told: str) -> str:

@@ -49,6 +49,7 @@ from stainglass.training.fit import variable_genes
 from stainglass.training.loop import train
 from stainglass.training.processes import by_the_first, is_first, processes
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
+from stainglass.training.select import ready_to_select
 from stainglass.training.start import Start, load_start
 
 OnPreview = Callable[[Path], None] | None
@@ -242,7 +243,7 @@ def train_generator(
     )
     pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, trained.scheduler)
     pipeline.facts = _facts(cohort, split, recipe, space, trained, data, run, source, clip, start)
-    return save_generator(pipeline, run / "generator", recipe)
+    return save_generator(pipeline, run / "generator", recipe, cohort, split)
 
 
 def _refuse_nowhere_to_move(recipe: Recipe, told: tuple[str, ...]) -> None:
@@ -273,8 +274,14 @@ def trained_on_these(facts: Facts, split: Split) -> bool:
     return (facts.trained_on if own_alone else facts.trained_on[: len(split.train)]) == split.train
 
 
-def save_generator(pipeline: TissuePipeline, folder: Path, recipe: Recipe) -> TissuePipeline:
-    """Save a generator in the recipe's precision and take up again what was saved: that is what will be judged."""
+def save_generator(
+    pipeline: TissuePipeline, folder: Path, recipe: Recipe, cohort: Cohort, split: Split
+) -> TissuePipeline:
+    """Save a generator in the recipe's precision and take up again what was saved: that is what will be judged.
+
+    One that is to paint several candidates learns first to choose between them.
+    """
+    ready_to_select(pipeline, cohort, split, recipe.sampling.candidates)
     if recipe.half:
         # torch's own `to`: that of diffusers warns of modules that must stay in single precision, and there are none.
         for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
