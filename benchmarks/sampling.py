@@ -3,12 +3,12 @@
     python -m benchmarks.sampling [--generator RUN/generator] [--out sampling.json]
     python -m benchmarks.sampling --generator builtin:breast --batch 64 --device cuda --bf16 --compile
 
-The second tells the patches a second of a GPU, at four evaluations. The wall time of `TissuePipeline.sample_latents`,
-guidance acting over its interval, is told against the number of denoiser forwards it makes (counted by a hook, guidance
-included) times the time of one bare forward at the same batch. GeneCondNet, solver and guidance arithmetic are the
-difference. Encoding and decoding of the same windows are timed apart. Solver, steps and guidance are the generator's
-own. Without ``--generator`` the demo's networks are made with fresh weights, and its settings taken: the time of a
-forward does not depend on what was learnt.
+The second tells the patches a second of a GPU, at the generator's own steps and candidates. The wall time of
+`TissuePipeline.best_latents`, guidance acting over its interval and all candidates painted, is told against the number of
+denoiser forwards it makes (counted by a hook, guidance included) times the time of one bare forward at the same batch.
+GeneCondNet, solver, guidance arithmetic and the choice between candidates are the difference. Encoding and decoding of the same
+windows are timed apart. Solver, steps, guidance and candidates are the generator's own. Without ``--generator`` the demo's networks are
+made with fresh weights, and its settings taken: the time of a forward does not depend on what was learnt.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def measure(
     side, channels = facts.window_px // LATENT_STEP_PX, len(facts.latent_mean)
     device = pipeline.device
     told = random_conditions(facts, batch, device)
-    noise = torch.randn(batch, channels, side, side, device=device)
+    noises = torch.randn(settings.candidates, batch, channels, side, side, device=device)
     pixels = torch.rand(batch, 3, facts.window_px, facts.window_px, device=device) * 2 - 1
     latents = torch.randn(batch, channels, side, side, device=device)
     embedded, level = pipeline.embed(told), torch.full((batch,), 0.5, device=device)
     with FlopCounterMode(display=False) as counted:
-        forwards = count_forwards(pipeline, lambda: pipeline.sample_latents(told, noise, settings))
+        forwards = count_forwards(pipeline, lambda: pipeline.best_latents(told, noises, settings))
         decode_latents(pipeline.autoencoder, latents)
     if compiled:
         pipeline.denoiser.compile()
@@ -107,9 +107,9 @@ def measure(
     with torch.no_grad():
         seconds = in_turns(
             {
-                "sample": lambda: _done(pipeline.sample_latents(told, noise, settings)),
+                "sample": lambda: _done(pipeline.best_latents(told, noises, settings)),
                 "forward": lambda: [
-                    _done(pipeline.velocity(noise, level, embedded)) for _ in range(forwards)
+                    _done(pipeline.velocity(noises[0], level, embedded)) for _ in range(forwards)
                 ],
                 "encode": lambda: _done(encode_pixels(pipeline.autoencoder, pixels)),
                 "decode": lambda: _done(decode_latents(pipeline.autoencoder, latents)),
@@ -122,6 +122,7 @@ def measure(
         "solver": settings.solver,
         "steps": settings.steps,
         "guidance": settings.guidance,
+        "candidates": settings.candidates,
         "denoiser_forwards": forwards,
         "gflop_a_window": round(counted.get_total_flops() / batch / 1e9, 1),
         "parameters": pipeline.parameters_by_part(),

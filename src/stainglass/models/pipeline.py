@@ -360,25 +360,36 @@ class TissuePipeline(DiffusionPipeline):
         wanted
             What the best candidate shows; by default the conditions, which may be thinned.
         """
+        latents = self.best_latents(conditions, noise, settings or self._facts().sampler, wanted)
+        return decode_latents(self.autoencoder, latents)
+
+    @torch.no_grad()
+    def best_latents(
+        self,
+        conditions: ConditionTensors,
+        noise: Float[Tensor, "b c h w"] | Float[Tensor, "k b c h w"],
+        settings: SamplerSettings,
+        wanted: ConditionTensors | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """Of each window's candidates the latents that agree best with what is wanted; the first where nothing is.
+
+        Raises
+        ------
+        StainglassError
+            When there are several, and no selector.
+        """
         noises = noise if noise.ndim == 5 else noise[None]
-        if len(noises) > 1 and self.selector is None:
+        if len(noises) == 1:
+            return self.sample_latents(conditions, noises[0], settings)
+        if self.selector is None:
             raise StainglassError(
                 self._facts().name, f"has no selector to choose the best of {len(noises)} candidates",
                 "Fit one (stainglass select RUN --out NEW), or ask for one candidate",
             )  # fmt: skip
-        how = settings or self._facts().sampler
-        candidates = [self.sample_latents(conditions, one, how) for one in noises]
-        return decode_latents(
-            self.autoencoder, self._best(conditions if wanted is None else wanted, candidates)
-        )
-
-    def _best(self, wanted: ConditionTensors, candidates: list[Tensor]) -> Float[Tensor, "b c h w"]:
-        """Of each window the candidate that agrees best with what is wanted; the first where nothing is."""
-        if len(candidates) == 1:
-            return candidates[0]
+        candidates = torch.stack([self.sample_latents(conditions, one, settings) for one in noises])
+        wanted = conditions if wanted is None else wanted
         agreement = torch.stack([self.selector(self.look(z), wanted) for z in candidates])
-        rows = torch.arange(len(candidates[0]), device=agreement.device)
-        return torch.stack(candidates)[agreement.argmax(0), rows]
+        return candidates[agreement.argmax(0), torch.arange(candidates.shape[1], device=candidates.device)]
 
     @torch.no_grad()
     def look(self, latents: Float[Tensor, "b c h w"], level: float | None = None) -> Float[Tensor, "b d"]:
