@@ -7,7 +7,7 @@ The second tells the patches a second of a GPU, at the generator's own steps and
 `TissuePipeline.best_latents`, guidance acting over its interval and all candidates painted, is told against the number of
 denoiser forwards it makes (counted by a hook, guidance included) times the time of one bare forward at the same batch.
 GeneCondNet, solver, guidance arithmetic and the choice between candidates are the difference. Encoding and decoding of the same
-windows are timed apart. Solver, steps, guidance and candidates are the generator's own. Without ``--generator`` the demo's networks are
+windows are timed apart. Settings are the generator's own. Without ``--generator`` the demo's networks are
 made with fresh weights, and its settings taken: the time of a forward does not depend on what was learnt.
 """
 

@@ -27,7 +27,7 @@ SHARES = (0.0, 0.3, 0.5, 0.7)
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Paint, judge, tell."""
     parser = arguments(__doc__)
-    parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
+    parser.add_argument("--shares", nargs="*", type=float, default=SHARES)
     parser.add_argument("--depths", nargs="+", type=float, default=())
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,), help="of the noise")
     bench, options = Bench.of(parser, argv)
