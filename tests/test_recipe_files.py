@@ -58,3 +58,8 @@ def test_an_unknown_recipe_or_preset_lists_the_known(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(StainglassError, match="not a readable recipe"):
         load_recipe(tmp_path / "bad.yaml")
+
+
+def test_a_recipe_that_tells_the_mean_cannot_ask_for_candidates() -> None:
+    with pytest.raises(StainglassError, match="none shows it best"):
+        load_recipe("demo", sets=["genes.told=bulk", "genes.section_shift=0", "sampling.candidates=2"])

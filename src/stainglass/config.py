@@ -523,6 +523,14 @@ class Recipe(_Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_something_to_select_by(self) -> Self:
+        if self.genes.told == "bulk" and self.sampling.candidates > 1:
+            raise ValueError(
+                "bulk tells every window the same, so none shows it best: set sampling.candidates=1"
+            )
+        return self
+
     half: bool = False
     """Keep the generator's weights in half precision: half the disk. It is loaded, judged and painted with in single."""
     data: str = ""

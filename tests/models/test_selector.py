@@ -121,6 +121,21 @@ def test_every_block_of_a_denoiser_is_looked_at_once_and_nothing_is_left_behind(
     assert not any(module._forward_hooks for module in denoiser.modules())
 
 
+def test_a_compiled_denoiser_is_looked_at_as_well(choosing: TissuePipeline) -> None:
+    assert choosing.facts is not None
+    z = torch.randn(2, len(choosing.facts.latent_mean), 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = choosing.look(z)
+    denoiser = choosing.denoiser
+    try:
+        denoiser.compile(backend="eager")
+        with torch.no_grad():  # traced with just these shapes, before there are hooks
+            choosing.velocity(z, torch.full((2,), 0.5), choosing._untold(2))
+        torch.testing.assert_close(choosing.look(z), expected)
+    finally:
+        denoiser._compiled_call_impl = None
+        torch.compiler.reset()
+
+
 def test_the_candidate_that_agrees_best_is_painted_each_window_by_itself(choosing: TissuePipeline) -> None:
     conditions, several = told(genes_of(choosing)), noises(choosing, 5)
     conditions.present[:, 0] = True

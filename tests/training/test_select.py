@@ -7,10 +7,12 @@ import torch
 
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SELECTS, SamplerSettings, TissuePipeline
+from stainglass.models.selector import nearest_expression
 from stainglass.synthesis.paint import CohortPainter
 from stainglass.training.from_finished import selecting_generator
 from stainglass.training.select import fit_selector
@@ -83,3 +85,27 @@ def test_a_generator_that_is_told_the_mean_has_nothing_to_select_by(
     generator.facts = replace(generator.facts, told="bulk")
     with pytest.raises(StainglassError, match="its section's mean"):
         fit_selector(generator, cohort, cohort.split())
+
+
+def test_a_gene_that_a_section_did_not_measure_says_nothing(
+    cohort: Cohort, generator: TissuePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, split = generator.facts, cohort.split()
+    assert facts is not None
+    conditions = Cohort.conditions
+
+    def half_unmeasured(*asked: object, **how: object) -> Conditions:
+        found = conditions(*asked, **how)  # type: ignore[arg-type]
+        measured = np.ones((len(found), len(facts.axis)), bool)
+        measured[: len(found) // 2, 0] = False
+        counts = found.counts.copy()
+        counts[: len(found) // 2, :, 0] = 1e4  # whatever stands there, it was not measured
+        return replace(found, counts=counts, measured=measured)
+
+    monkeypatch.setattr(Cohort, "conditions", half_unmeasured)
+    selector, _ = fit_selector(generator, cohort, split)
+    told = half_unmeasured(
+        cohort, cohort.patches(split.train, facts.window_px), facts.axis, facts.reach_um, 4
+    )
+    later = nearest_expression(ConditionTensors.of(told.take(range(len(told) // 2, len(told)))))
+    assert float(selector.usual[0]) == pytest.approx(float(later[:, 0].mean()), rel=1e-3)

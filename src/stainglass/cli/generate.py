@@ -77,6 +77,7 @@ def generate(
     settings = replace(own, **{name: value for name, value in asked.items() if value is not None})
     if settings.depth == inf:
         settings = replace(settings, depth=None)
+    generator.pipeline.require_selector(settings.candidates)
     common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
     if is_cohort:
         from stainglass.cohort.cohort import Cohort

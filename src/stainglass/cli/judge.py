@@ -41,6 +41,7 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
         Judges by the short names of `JUDGES`; each must be able to judge. By default all judge whose weights are here.
     """
     generator = Generator.from_pretrained(run / "generator")
+    generator.pipeline.require_selector(recipe.sampling.candidates)
     split = cohort.split(recipe.split.name)
     judged = recipe.evaluation.part
     if not split.part(judged):

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def select(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) -> None:
     """Let a generator paint several candidates of each window and keep the one that shows best what it was told.
 
-    What a picture shows is read by the generator's own denoiser, with a ridge fitted on training windows in seconds; weights stay
-    as they are. How many candidates: the recipe's ``sampling.candidates``. It is a run of its own: evaluate it as any other,
+    What a picture shows is read by the generator's own denoiser, with a ridge fitted on training windows in a minute; weights
+    stay as they are. How many candidates: the recipe's ``sampling.candidates``. It is a run of its own: evaluate it as any other,
     beside the one it came from.
 
     For instance::

@@ -379,17 +379,32 @@ class TissuePipeline(DiffusionPipeline):
             When there are several, and no selector.
         """
         noises = noise if noise.ndim == 5 else noise[None]
+        self.require_selector(len(noises))
+        best = self.sample_latents(conditions, noises[0], settings)
         if len(noises) == 1:
-            return self.sample_latents(conditions, noises[0], settings)
-        if self.selector is None:
+            return best
+        wanted = conditions if wanted is None else wanted
+        agreement = self.selector(self.look(best), wanted)
+        for one in noises[1:]:
+            next_ = self.sample_latents(conditions, one, settings)
+            agrees = self.selector(self.look(next_), wanted)
+            best = torch.where((agrees > agreement)[:, None, None, None], next_, best)
+            agreement = torch.maximum(agreement, agrees)
+        return best
+
+    def require_selector(self, candidates: int) -> None:
+        """Refuse to choose between candidates where nothing was fitted to.
+
+        Raises
+        ------
+        StainglassError
+            When there are several, and no selector.
+        """
+        if candidates > 1 and self.selector is None:
             raise StainglassError(
-                self._facts().name, f"has no selector to choose the best of {len(noises)} candidates",
+                self._facts().name, f"has no selector to choose the best of {candidates} candidates",
                 "Fit one (stainglass select RUN --out NEW), or ask for one candidate",
             )  # fmt: skip
-        candidates = torch.stack([self.sample_latents(conditions, one, settings) for one in noises])
-        wanted = conditions if wanted is None else wanted
-        agreement = torch.stack([self.selector(self.look(z), wanted) for z in candidates])
-        return candidates[agreement.argmax(0), torch.arange(candidates.shape[1], device=candidates.device)]
 
     @torch.no_grad()
     def look(self, latents: Float[Tensor, "b c h w"], level: float | None = None) -> Float[Tensor, "b d"]:

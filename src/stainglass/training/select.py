@@ -1,4 +1,4 @@
-"""Fitting what chooses between candidates (`stainglass.models.selector`): a ridge, on training windows, in seconds."""
+"""Fitting what chooses between candidates (`stainglass.models.selector`): a ridge, on training windows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
@@ -22,6 +23,7 @@ from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SELECTS, TissuePipeline
 from stainglass.models.selector import Selector, nearest_expression
 from stainglass.progress import progress_bar
+from stainglass.training.processes import processes
 
 LEVEL = 0.5
 """Noise level at which the denoiser is shown pictures; of .1, .3 and .5 chosen on training tissue."""
@@ -51,6 +53,8 @@ def ready_to_select(pipeline: TissuePipeline, cohort: Cohort, split: Split, cand
     training = {key: value for key, value in pipeline.facts.training.items() if key != SELECTS}
     selector = None
     if candidates > 1:
+        for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
+            nn.Module.to(part, processes().device)
         selector, windows = fit_selector(pipeline, cohort, split)
         training[SELECTS] = (
             f"the best of {candidates} by {selector.config.components} components of expression that its denoiser reads, "
@@ -85,11 +89,13 @@ def fit_selector(pipeline: TissuePipeline, cohort: Cohort, split: Split) -> tupl
             "sampling.candidates", f"is for generators that are told spots, and {facts.name} {found}",
             "Set sampling.candidates=1",
         )  # fmt: skip
-    seen, expression = _seen(pipeline, cohort, windows)
-    usual = expression.mean(0)
-    deviation = expression.std(0)
+    seen, expression, measured = _seen(pipeline, cohort, windows)
+    # A section that did not measure a gene says nothing of it, as when it is painted.
+    usual = np.average(expression, axis=0, weights=measured + 1e-9)
+    centred = (expression - usual) * measured
+    deviation = np.sqrt(np.average(centred**2, axis=0, weights=measured + 1e-9))
     chosen = np.sort(np.argsort(-deviation, kind="stable")[:GENES])
-    z = (expression - usual)[:, chosen] / (deviation[chosen] + LEAST_DEVIATION)
+    z = centred[:, chosen] / (deviation[chosen] + LEAST_DEVIATION)
     components = PCA(min(COMPONENTS, *z.shape), svd_solver="full").fit(z).components_
     weights, bias = _ridge(seen, z @ components.T)
 
@@ -107,11 +113,12 @@ def fit_selector(pipeline: TissuePipeline, cohort: Cohort, split: Split) -> tupl
 
 def _seen(
     pipeline: TissuePipeline, cohort: Cohort, windows: list[Window]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What the denoiser sees in real windows, and the log1p CP10k of the spots they are centred on."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """What the denoiser sees in real windows, the log1p CP10k of the spots they are centred on, and which genes were measured."""
     facts = pipeline.facts
     assert facts is not None
     told = cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots)
+    assert told.measured is not None
     seen, expression = [], []
     with progress_bar("learning to select", len(windows)) as advance:
         for first in range(0, len(windows), BATCH):
@@ -122,7 +129,7 @@ def _seen(
             few = ConditionTensors.of(told.take(range(first, first + len(some))))
             expression.append(nearest_expression(few).double().numpy())
             advance(len(some))
-    return np.concatenate(seen), np.concatenate(expression)
+    return np.concatenate(seen), np.concatenate(expression), told.measured
 
 
 def _ridge(
