@@ -11,13 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
 
-COMPONENTS = 64
-ALPHAS = np.logspace(0, 6, 13)
+from stainglass.models.ridge import reading_ridge
 
 
 def variable_genes(log_expression: NDArray[np.floating], n: int) -> Int64[np.ndarray, k]:
@@ -35,7 +31,7 @@ class Reader:
 
     @classmethod
     def fit(cls, features: NDArray[np.floating], targets: NDArray[np.floating]) -> Reader:
-        """Standardise, keep 64 components, ridge with the penalty chosen by leave-one-out.
+        """Fit a `reading_ridge`.
 
         Parameters
         ----------
@@ -44,10 +40,7 @@ class Reader:
         targets
             (n, k) what was measured there.
         """
-        components = max(1, min(COMPONENTS, len(features) // 4, features.shape[1]))
-        pipeline = make_pipeline(
-            StandardScaler(), PCA(components, svd_solver="full"), StandardScaler(), RidgeCV(alphas=ALPHAS)
-        )
+        pipeline = reading_ridge(*features.shape)
         return cls(pipeline.fit(np.asarray(features, np.float64), np.asarray(targets, np.float64)))
 
     def read(self, features: NDArray[np.floating]) -> Float64[np.ndarray, "n k"]:

@@ -9,9 +9,6 @@ import torch
 from jaxtyping import Float64
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from stainglass.cohort.cohort import Cohort
@@ -21,6 +18,7 @@ from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import SELECTS, TissuePipeline
+from stainglass.models.ridge import reading_ridge
 from stainglass.models.selector import Selector, nearest_expression
 from stainglass.progress import progress_bar
 from stainglass.training.processes import processes
@@ -30,9 +28,6 @@ LEVEL = 0.5
 GENES = 200
 """Most variable genes whose components are read."""
 COMPONENTS = 16
-FEATURES = 64
-"""Leading components of what the denoiser sees that the ridge may use."""
-ALPHAS = np.logspace(0, 6, 13)
 WINDOWS = 2000
 FEWEST = 8
 LEAST_DEVIATION = 1e-3
@@ -135,12 +130,7 @@ def _seen(
 def _ridge(
     seen: Float64[np.ndarray, "n d"], wanted: Float64[np.ndarray, "n k"]
 ) -> tuple[Float64[np.ndarray, "k d"], Float64[np.ndarray, k]]:
-    """Weights and bias of a ridge on leading components, its penalty chosen by leave-one-out."""
-    components = max(1, min(FEATURES, len(seen) // 4, seen.shape[1]))
-    ridge = make_pipeline(
-        StandardScaler(), PCA(components, svd_solver="full"), StandardScaler(), RidgeCV(alphas=ALPHAS)
-    ).fit(seen, wanted)
-    bias = ridge.predict(np.zeros((1, seen.shape[1]))).reshape(
-        -1
-    )  # all of it is linear: two questions give it away
-    return ridge.predict(np.eye(seen.shape[1])).reshape(seen.shape[1], -1).T - bias[:, None], bias
+    """Weights and bias of a ridge: all of it is linear, so what it says of nothing and of each feature alone gives them away."""
+    ridge, features = reading_ridge(*seen.shape).fit(seen, wanted), seen.shape[1]
+    bias = ridge.predict(np.zeros((1, features))).reshape(-1)
+    return ridge.predict(np.eye(features)).reshape(features, -1).T - bias[:, None], bias
