@@ -23,7 +23,8 @@ from torch import Tensor
 from benchmarks.common import arguments, emit
 from benchmarks.painting import Bench
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.solver import integrate
 from stainglass.training.distil import require_guide
 

@@ -28,7 +28,8 @@ from stainglass.evaluation.measure import judge_features
 from stainglass.evaluation.resampling import codes
 from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.genes.normalise import log_normalised
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.recipe_files import load_recipe
 from stainglass.synthesis.paint import CohortPainter
 

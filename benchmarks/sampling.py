@@ -24,8 +24,10 @@ from benchmarks.common import arguments, emit, in_turns, target
 from stainglass.config import Recipe
 from stainglass.models.autoencoder import decode_latents, encode_pixels, make_autoencoder
 from stainglass.models.denoiser import make_denoiser
+from stainglass.models.facts import Facts
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
-from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.solver import make_scheduler
 from stainglass.recipe_files import load_recipe
 from stainglass.units import LATENT_STEP_PX

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from benchmarks.common import arguments, emit
 from benchmarks.painting import Bench
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 
 SWEEP = (
     *(("unipc", steps) for steps in (2, 4, 8, 16)),

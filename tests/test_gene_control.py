@@ -19,7 +19,8 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.config import Prepare, Recipe
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.recipe_files import recipe_from_tree
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.sections.simulate.truth import Truth, load_truth

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
     from stainglass.config import Recipe
     from stainglass.errors import StainglassError
-    from stainglass.models.pipeline import SamplerSettings
+    from stainglass.models.sampler import SamplerSettings
     from stainglass.recipe_files import load_recipe
     from stainglass.sections import read_section, read_sections, simulate_cohort
     from stainglass.synthesis.generator import Generator

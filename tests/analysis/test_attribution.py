@@ -16,7 +16,8 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.noise import window_noise
 from stainglass.synthesis.paint import paint_windows
 

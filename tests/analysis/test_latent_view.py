@@ -29,7 +29,8 @@ from stainglass.analysis.signals import find_signal
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.noise import window_noise
 from stainglass.synthesis.paint import paint_windows
 

@@ -17,7 +17,7 @@ from stainglass.analysis.find_subtypes import write_subtypes
 from stainglass.analysis.polygons import contains, full_resolution_mpp, read_geojson
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.recipe_files import write_recipe
 from stainglass.synthesis.generator import Generator
 from verbs import bad, call

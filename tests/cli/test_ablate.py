@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.models.pipeline import read_facts
+from stainglass.models.facts import read_facts
 from stainglass.synthesis.spots import conditions_of
 from verbs import bad, call
 

@@ -18,7 +18,7 @@ from stainglass.cli.judge import _length
 from stainglass.cli.stages import refuse_another_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import read_facts
+from stainglass.models.facts import read_facts
 from stainglass.recipe_files import load_recipe, write_recipe
 from verbs import bad, call
 

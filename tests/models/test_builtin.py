@@ -8,7 +8,8 @@ from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.models import builtin
 from stainglass.models.builtin import builtin_names, resolve_builtin
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 
 
 def test_a_builtin_is_a_folder_of_the_package_by_name(

@@ -10,7 +10,8 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.training.stages import train_generator
 
 

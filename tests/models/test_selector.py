@@ -11,7 +11,8 @@ from stainglass.genes.normalise import log_normalised
 from stainglass.models.autoencoder import decode_latents
 from stainglass.models.denoiser import TissueDiT, make_unet
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.selector import Selector, block_statistics, nearest_expression
 
 QUICK = SamplerSettings(steps=2, guidance=1.0)

@@ -20,9 +20,11 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import TissueAutoencoder
 from stainglass.models.denoiser import make_sd_unet
+from stainglass.models.facts import Facts
 from stainglass.models.flow import flow_of
 from stainglass.models.genecondnet import ConditionTensors, GeneCondNet
-from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.stable_diffusion import export_stable_diffusion, find_checkpoint, scaled_statistics
 from tiny_sd import TWO, WIDTH, scheduler_of, tiny_checkpoint, tiny_unet, tiny_vae
 from verbs import bad, call

@@ -17,7 +17,7 @@ from small_recipe import small_recipe
 from stainglass.analysis.find_compartments import CompartmentStudy, study_compartments
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.recipe_files import write_recipe
 from stainglass.report.analysis_part import analysis_groups
 from stainglass.report.blinded import COLUMNS, draw_blind, refuse_rated, write_blind

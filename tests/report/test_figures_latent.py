@@ -13,7 +13,7 @@ from signals_toy import look, write_embeddings
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.report.figure_folder import write_figures
 from stainglass.report.latent_page import Colouring, LatentData, write_latent_page
 from stainglass.report.latent_run import write_latent

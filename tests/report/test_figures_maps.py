@@ -21,7 +21,8 @@ from stainglass.analysis.read_signals import SignalReader, TrainingLook
 from stainglass.analysis.signals import find_signal
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.report.composite import attribution_figure, composite_figure, shown_spots
 from stainglass.report.figure_folder import write_figures
 from stainglass.report.map_figures import SectionPictures, SignalMaps, caption, map_figure

@@ -9,7 +9,8 @@ from evaluation_toy import SETTINGS, FaithfulPainter, toy_tissue
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.evaluation.evaluate import evaluate
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.report.hand_on import hand_on
 
 

@@ -11,8 +11,10 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
+from stainglass.models.facts import POLISHED
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import POLISHED, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.solver import JUMPS
 from stainglass.synthesis.noise import window_noise
 from stainglass.training import polish

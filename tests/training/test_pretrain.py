@@ -12,8 +12,9 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import GeneEncoder as GeneSettings
 from stainglass.config import Loop
+from stainglass.models.facts import EXPRESSION_OF
 from stainglass.models.gene_encoder import GeneEncoder
-from stainglass.models.pipeline import EXPRESSION_OF, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
 from stainglass.training.loop import train
 from stainglass.training.pretrain import Complete, Profiles
 from stainglass.training.stages import train_generator

@@ -10,8 +10,10 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
+from stainglass.models.facts import SELECTS
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SELECTS, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.selector import nearest_expression
 from stainglass.synthesis.paint import CohortPainter
 from stainglass.training.from_finished import selecting_generator

@@ -12,7 +12,8 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import EXPRESSION_OF, TOOK_PART, TissuePipeline
+from stainglass.models.facts import EXPRESSION_OF, TOOK_PART
+from stainglass.models.pipeline import TissuePipeline
 from stainglass.training.from_finished import distilled_generator
 from stainglass.training.stages import train_generator
 

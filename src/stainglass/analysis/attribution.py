@@ -24,7 +24,8 @@ from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import decode_latents
 from stainglass.models.genecondnet import ConditionTensors, Embedded
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.noise import window_noise
 from stainglass.synthesis.thin import thinned
 from stainglass.units import LATENT_STEP_PX

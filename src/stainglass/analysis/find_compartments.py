@@ -45,7 +45,7 @@ from stainglass.analysis.unlike import (
 )
 from stainglass.cohort.cohort import Cohort
 from stainglass.genes.classes import UNASSIGNED
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.sections.simulate.truth import load_truth
 from stainglass.synthesis.generator import Generator
 

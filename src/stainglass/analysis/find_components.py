@@ -52,7 +52,7 @@ from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, write_json
 from stainglass.genes.classes import UNASSIGNED
 from stainglass.genes.normalise import log_normalised
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import console
 from stainglass.sections.simulate.truth import load_truth
 from stainglass.synthesis.generator import Generator

@@ -34,7 +34,7 @@ from stainglass.analysis.subtype_figures import f1_of, figures
 from stainglass.cohort.cohort import Cohort
 from stainglass.files import atomic_path, write_json
 from stainglass.genes.classes import UNASSIGNED, tissue_classes
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.generator import Generator
 
 FORMAT = 1

@@ -16,7 +16,7 @@ from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 from stainglass.genes.axis import GeneAxis
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.generator import Generator
 
 

@@ -21,7 +21,7 @@ from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 from stainglass.models.features import EfficientNetLite0
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import progress_bar
 from stainglass.recipe_files import load_recipe
 from stainglass.synthesis.generator import Generator

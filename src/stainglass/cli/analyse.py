@@ -11,7 +11,7 @@ from stainglass.analysis.latent_view import MOST_POINTS
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import console
 from stainglass.report.compartment_page import write_compartments
 from stainglass.report.figure_folder import write_figures

@@ -22,7 +22,8 @@ from stainglass.models.denoiser import make_denoiser, predict_velocity
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.memory import plan_memory
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.solver import evaluations
 from stainglass.models.stable_diffusion import CONFIGS, find_checkpoint
 from stainglass.models.towers import CONVNET

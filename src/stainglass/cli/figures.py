@@ -13,7 +13,7 @@ from stainglass.cli.finished import CohortPath, SectionNames, open_run
 if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
     from stainglass.config import Recipe
-    from stainglass.models.pipeline import SamplerSettings
+    from stainglass.models.sampler import SamplerSettings
     from stainglass.synthesis.generator import Generator
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from stainglass.cohort.cohort import Cohort
     from stainglass.config import Recipe
-    from stainglass.models.pipeline import SamplerSettings
+    from stainglass.models.sampler import SamplerSettings
     from stainglass.synthesis.generator import Generator
 
 SectionNames = Annotated[
@@ -40,7 +40,7 @@ def open_run(
     """
     from stainglass.cohort.cohort import Cohort
     from stainglass.errors import StainglassError
-    from stainglass.models.pipeline import SamplerSettings
+    from stainglass.models.sampler import SamplerSettings
     from stainglass.recipe_files import load_recipe
     from stainglass.synthesis.generator import Generator
 

@@ -17,8 +17,9 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
+from stainglass.models.facts import GONE_ON, GUIDED_BY, POLISHED, Facts
 from stainglass.models.model_card import BEFORE
-from stainglass.models.pipeline import GONE_ON, GUIDED_BY, POLISHED, Facts, SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
 

@@ -17,7 +17,9 @@ from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, sha256_of
-from stainglass.models.pipeline import FACTS_FILE, SamplerSettings, TissuePipeline
+from stainglass.models.facts import FACTS_FILE
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import console
 from stainglass.recipe_files import load_recipe, write_recipe
 from stainglass.report.page import write_report

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stainglass.models.pipeline import Facts
+    from stainglass.models.facts import Facts
 
 BEFORE = "before, "
 """Stands before the keys of what a generator was gone on from, once for each training that came after."""

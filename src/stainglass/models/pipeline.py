@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import huggingface_hub
 import torch
@@ -16,172 +14,20 @@ from diffusers.utils import logging
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from stainglass.config import Sampling
 from stainglass.errors import StainglassError
-from stainglass.files import atomic_path, read_json, write_json
-from stainglass.genes.axis import GeneAxis
+from stainglass.files import atomic_path
 from stainglass.models.autoencoder import decode_latents, encode_pixels, pixels_to_input
 from stainglass.models.builtin import resolve_builtin
 from stainglass.models.denoiser import hear, is_stable_diffusion, predict_velocity
+from stainglass.models.facts import Facts, read_facts, write_facts
 from stainglass.models.flow import Flow, flow_of
 from stainglass.models.genecondnet import ConditionTensors, Embedded, GeneCondNet
 from stainglass.models.model_card import write_model_card
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.selector import Selector, block_statistics
 from stainglass.models.solver import integrate
 
-FORMAT = 1
-FACTS_FILE = "stainglass.json"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
-
-
-TOOK_PART = "networks that took part"
-EXPRESSION_OF = "expression without pictures of"
-GONE_ON = "gone on from"
-GUIDED_BY = "guided away from"
-POLISHED = "polished"
-SELECTS = "selects"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a model must know about its own world to refuse what does not belong to it.
-
-    Attributes
-    ----------
-    name
-        Of the recipe it came from.
-    mpp, window_px, reach_um, max_spots
-        Scale, side and reach of the windows it was trained on.
-    gene_ids, gene_symbols
-        Its gene axis: the most variable genes of the training fold, most variable first.
-    latent_mean, latent_std
-        Per channel, of the training fold.
-    told
-        ``spots``, or ``bulk``: every spot is told the mean of its section.
-    trained_on
-        Section ids; ``patients`` their patients; ``data`` a sentence on the data and its terms.
-    training
-        Steps, parameters, seed, seconds, device: for the model card.
-    pooled
-        Whether a denoiser of Stable Diffusion's family is told the pooled vector, as one more token.
-    sampling
-        `SamplerSettings` of its recipe.
-    stains
-        Stain variants it was also trained on: name, method, numbers fitted and drawn a section.
-    """
-
-    name: str
-    mpp: float
-    window_px: int
-    reach_um: float
-    max_spots: int
-    gene_ids: tuple[str, ...]
-    gene_symbols: tuple[str, ...]
-    latent_mean: tuple[float, ...]
-    latent_std: tuple[float, ...]
-    told: Literal["spots", "bulk"] = "spots"
-    trained_on: tuple[str, ...] = ()
-    patients: tuple[str, ...] = ()
-    data: str = ""
-    training: dict[str, Any] = field(default_factory=dict)
-    pooled: bool = True
-    sampling: dict[str, Any] = field(default_factory=dict)
-    stains: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def sampler(self) -> SamplerSettings:
-        """How it is painted when nobody says otherwise.
-
-        Raises
-        ------
-        StainglassError
-            When it names a setting that this version does not know.
-        """
-        return SamplerSettings.read(self.sampling, self.name) if self.sampling else SamplerSettings()
-
-    def seen(self, sections: Iterable[str], patients: Iterable[str], shared: Iterable[str]) -> set[str]:
-        """Which of these sections and patients it was trained on; patients on both sides of a split (``shared``) apart."""
-        known = {*self.trained_on, *self.training.get(EXPRESSION_OF, ())}
-        return (set(sections) & known) | ((set(patients) & set(self.patients)) - set(shared))
-
-    def having_seen(self, other: Facts) -> Facts:
-        """With all that another generator was trained on, which this one has learnt from."""
-        kept = {
-            key: list(dict.fromkeys((*other.training.get(key, ()), *self.training.get(key, ()))))
-            for key in (TOOK_PART, EXPRESSION_OF)
-        }
-        return replace(
-            self,
-            trained_on=tuple(dict.fromkeys((*self.trained_on, *other.trained_on))),
-            patients=tuple(sorted({*self.patients, *other.patients})),
-            data=self.data if other.data in self.data else f"{self.data} {other.data}".strip(),
-            stains=(*(stain for stain in other.stains if stain not in self.stains), *self.stains),
-            training={**self.training, **{key: names for key, names in kept.items() if names}},
-        )
-
-    @property
-    def took_part(self) -> tuple[str, ...]:
-        """Names of networks it was trained on, which never judge it."""
-        return tuple(self.training.get(TOOK_PART, ()))
-
-    @property
-    def axis(self) -> GeneAxis:
-        """The model's gene axis."""
-        return GeneAxis(self.gene_ids, self.gene_symbols)
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """Solver, steps and guidance (Ho & Salimans 2022), which acts while the noise level lies in ``interval``
-    only (Kynkäänniemi et al. 2024).
-
-    ``thinning`` is the share of each spot's counts left out, ``depth`` the median counts a spot down to which more is left out of
-    deeper sections (`stainglass.synthesis.thin`). It is done before a pipeline is called, by
-    `stainglass.synthesis`, since a pipeline knows no spot by name. So are the noises of ``candidates``, of which a
-    generator with a `Selector` keeps the best.
-    """
-
-    solver: str = "unipc"
-    steps: int = 16
-    guidance: float = 1.5
-    interval: tuple[float, float] = (0.2, 0.9)
-    thinning: float = 0.0
-    depth: float | None = None
-    candidates: int = 1
-
-    @classmethod
-    def of(cls, sampling: Sampling) -> SamplerSettings:
-        """A recipe's."""
-        return cls(
-            sampling.solver,
-            sampling.steps,
-            sampling.guidance,
-            sampling.interval,
-            sampling.thinning,
-            sampling.depth,
-            sampling.candidates,
-        )
-
-    @classmethod
-    def read(cls, told: Mapping[str, Any], name: str) -> SamplerSettings:
-        """As a generator's facts or a card tell them.
-
-        Raises
-        ------
-        StainglassError
-            When they name what this version does not know: pictures would not be painted as they were.
-        """
-        known = {setting.name for setting in fields(cls)}
-        if strange := sorted(set(told) - known):
-            raise StainglassError(
-                name, f"is painted with settings that are not known here: {', '.join(strange)}",
-                "Use the version of stainglass it was made with, or evaluate it anew and export it again",
-            )  # fmt: skip
-        return cls(**{**told, "interval": tuple(told["interval"])})
-
-    def guided(self, t: float) -> bool:
-        """Whether the null condition is evaluated at this noise level."""
-        return self.guidance != 1.0 and self.interval[0] <= t <= self.interval[1]
 
 
 class TissuePipeline(DiffusionPipeline):
@@ -233,12 +79,8 @@ class TissuePipeline(DiffusionPipeline):
         kwargs["safe_serialization"] = True
         with atomic_path(Path(save_directory)) as temporary:
             super().save_pretrained(temporary, **kwargs)
-            self.write_facts(temporary)
+            write_facts(temporary, facts)
             write_model_card(temporary, facts, self.parameters_by_part())
-
-    def write_facts(self, folder: Path) -> None:
-        """Write ``stainglass.json``."""
-        write_json(folder / FACTS_FILE, {"format": FORMAT, **asdict(self._facts())})
 
     def push_to_hub(
         self,
@@ -462,17 +304,3 @@ class TissuePipeline(DiffusionPipeline):
         return decode_latents(
             self.autoencoder, encode_pixels(self.autoencoder, pixels_to_input(pixels).to(self.device))
         )
-
-
-def read_facts(folder: Path) -> Facts:
-    """Read ``stainglass.json`` of a saved generator."""
-    path = folder / FACTS_FILE
-    tree = read_json(path, "generator")
-    if not isinstance(tree, dict) or tree.pop("format", None) != FORMAT:
-        raise StainglassError(
-            path,
-            f"not a generator of format {FORMAT}",
-            "Load it with the version that wrote it, or train again",
-        )
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()}
-    return Facts(**values)

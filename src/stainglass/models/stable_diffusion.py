@@ -17,6 +17,7 @@ from jaxtyping import Float32
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json
 from stainglass.models.autoencoder import load_autoencoder
+from stainglass.models.facts import write_facts
 from stainglass.models.flow import flow_of
 from stainglass.models.pipeline import TissuePipeline
 
@@ -189,8 +190,11 @@ def export_stable_diffusion(pipeline: TissuePipeline, folder: Path) -> Path:
             folder, "this generator's denoiser is not of Stable Diffusion's family",
             "Train one with denoiser.kind=stable-diffusion",
         )  # fmt: skip
-    own = None if facts is None else [facts.latent_mean, facts.latent_std]
-    if own is None or statistics is None or not np.allclose(own, statistics):
+    if (
+        facts is None
+        or statistics is None
+        or not np.allclose([facts.latent_mean, facts.latent_std], statistics)
+    ):
         raise StainglassError(
             folder, "its latents are normalised by channel, which Stable Diffusion's pipeline cannot undo",
             "Train in the latent space of a diffusers autoencoder (autoencoder.folder or denoiser.source)",
@@ -202,5 +206,5 @@ def export_stable_diffusion(pipeline: TissuePipeline, folder: Path) -> Path:
     with atomic_path(folder) as temporary:
         whole.save_pretrained(temporary, safe_serialization=True)
         pipeline.condnet.save_pretrained(temporary / "condnet", safe_serialization=True)
-        pipeline.write_facts(temporary)
+        write_facts(temporary, facts)
     return folder

@@ -17,7 +17,7 @@ from stainglass.analysis.study import as_json
 from stainglass.analysis.unlike import UNLIKE
 from stainglass.cohort.cohort import Cohort
 from stainglass.files import atomic_path, write_json
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import console
 from stainglass.report.blinded import refuse_rated, write_blind
 from stainglass.report.compartment_pairs import PAIRS, Pair, choose_pairs

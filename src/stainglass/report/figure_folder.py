@@ -16,7 +16,7 @@ from stainglass.analysis.signals import find_signal
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, write_json
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.report.composite import (
     ATTRIBUTION_CAPTION,
     CompositeTiles,

@@ -8,7 +8,8 @@ from pathlib import Path
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.files import atomic_path, read_json, write_json
-from stainglass.models.pipeline import FACTS_FILE, SamplerSettings
+from stainglass.models.facts import FACTS_FILE
+from stainglass.models.sampler import SamplerSettings
 from stainglass.report.markdown import card_markdown
 
 ORIGIN = "_name_or_path"

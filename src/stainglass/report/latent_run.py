@@ -28,7 +28,7 @@ from stainglass.analysis.read_signals import Look
 from stainglass.analysis.signals import HOUSEKEEPING, GeneScale, SignalName, find_signal, measure
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import SamplerSettings
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import progress_bar
 from stainglass.report.figure_folder import refuse_unknown, training_sections
 from stainglass.report.images import tile

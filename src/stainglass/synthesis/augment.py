@@ -22,7 +22,8 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, sha256_of, sweep_temporaries, write_json
-from stainglass.models.pipeline import Facts, SamplerSettings
+from stainglass.models.facts import Facts
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import progress_bar
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import paint_batch

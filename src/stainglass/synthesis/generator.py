@@ -16,7 +16,9 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
-from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
+from stainglass.models.facts import Facts
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.paint import paint_windows
 from stainglass.synthesis.spots import conditions_of, windows_of_adata
 from stainglass.synthesis.stamp import Stamp, write_picture

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import progress_bar
 from stainglass.synthesis.noise import candidate_seed, window_noise
 from stainglass.synthesis.thin import thinned

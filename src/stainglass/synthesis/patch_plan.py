@@ -17,7 +17,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
-from stainglass.models.pipeline import Facts
+from stainglass.models.facts import Facts
 
 CLASSES, PATIENTS = "classes", "patients"
 """What can always be balanced; the columns of a cohort's groups can be as well."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stainglass.cohort.windows import Conditions, Window, as_bulk, depth_of, gather_conditions, patch_windows
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis, align_counts
-from stainglass.models.pipeline import Facts
+from stainglass.models.facts import Facts
 from stainglass.sections.spots import read_spots
 
 if TYPE_CHECKING:

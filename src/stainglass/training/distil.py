@@ -23,8 +23,10 @@ from stainglass.cohort.splits import Split
 from stainglass.config import DistilLoop, Recipe, Sampling
 from stainglass.errors import StainglassError
 from stainglass.models.denoiser import is_stable_diffusion, predict_velocity
+from stainglass.models.facts import Facts
 from stainglass.models.genecondnet import Embedded
-from stainglass.models.pipeline import Facts, SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.training.batches import Batch, rng_of
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace, conditions_of

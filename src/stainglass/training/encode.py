@@ -18,7 +18,7 @@ from stainglass.cohort.stain_variants import StainVariant, stain_variants
 from stainglass.cohort.windows import Window
 from stainglass.config import Recipe
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
-from stainglass.models.pipeline import Facts
+from stainglass.models.facts import Facts
 from stainglass.models.stable_diffusion import scaled_statistics
 from stainglass.models.turns import turn_plane
 from stainglass.progress import Advance, progress_bar

@@ -16,7 +16,9 @@ from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
 from stainglass.models.eyes import Eyes
-from stainglass.models.pipeline import GUIDED_BY, POLISHED, TOOK_PART, Facts, SamplerSettings, TissuePipeline
+from stainglass.models.facts import GUIDED_BY, POLISHED, TOOK_PART, Facts
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.training.checkpoint import hash_of_weights
 from stainglass.training.distil import taught_sampling, train_few_steps
 from stainglass.training.polish import polish_generator

@@ -26,7 +26,8 @@ from stainglass.errors import StainglassError
 from stainglass.models.denoiser import predict_velocity
 from stainglass.models.eyes import CELLS, Eyes, Seen
 from stainglass.models.genecondnet import Embedded
-from stainglass.models.pipeline import SamplerSettings, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.progress import progress_bar
 from stainglass.training.average import go_back

@@ -16,8 +16,9 @@ from stainglass.cohort.splits import Split
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
+from stainglass.models.facts import SELECTS
 from stainglass.models.genecondnet import ConditionTensors
-from stainglass.models.pipeline import SELECTS, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.ridge import reading_ridge
 from stainglass.models.selector import Selector, nearest_expression
 from stainglass.progress import progress_bar

@@ -26,17 +26,10 @@ from stainglass.models.autoencoder import (
 )
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
+from stainglass.models.facts import EXPRESSION_OF, FACTS_FILE, GONE_ON, GUIDED_BY, TOOK_PART, Facts
 from stainglass.models.features import EfficientNetLite0
-from stainglass.models.pipeline import (
-    EXPRESSION_OF,
-    FACTS_FILE,
-    GONE_ON,
-    GUIDED_BY,
-    TOOK_PART,
-    Facts,
-    SamplerSettings,
-    TissuePipeline,
-)
+from stainglass.models.pipeline import TissuePipeline
+from stainglass.models.sampler import SamplerSettings
 from stainglass.models.stable_diffusion import find_checkpoint
 from stainglass.models.texture import texture_numbers
 from stainglass.models.towers import CONVNET, load_tower

@@ -12,9 +12,10 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Denoiser, Recipe
 from stainglass.errors import StainglassError
+from stainglass.models.facts import GONE_ON, Facts
 from stainglass.models.grow import grow_attention, grow_layers, is_own_unet
 from stainglass.models.model_card import BEFORE
-from stainglass.models.pipeline import GONE_ON, Facts, TissuePipeline
+from stainglass.models.pipeline import TissuePipeline
 from stainglass.training.checkpoint import hash_of_weights
 
 SAME_MPP = 0.05
