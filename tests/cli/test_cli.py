@@ -55,6 +55,26 @@ def test_help_shows_a_real_example(
     assert f"stainglass {verb} " in out.split("Parameters")[0].split("For instance")[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "finding"),
+    [
+        (("nosuch",), 'Unknown command "nosuch"'),
+        (("generate",), "requires an argument"),
+        (("generate", "--nosuch", "3"), "Unknown option: --nosuch"),
+        (
+            ("generate", "x.h5ad", "--model", "y", "--out", "z", "--candidates", "abc"),
+            'unable to convert "abc"',
+        ),
+    ],
+)
+def test_a_command_that_cannot_be_read_is_one_line(
+    words: tuple[str, ...], finding: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = bad(monkeypatch, capsys, *words)
+    assert finding in line
+    assert line.endswith(" --help.")
+
+
 def test_help_loads_no_heavy_library() -> None:
     script = (
         "import sys; sys.argv = ['stainglass', '--help']\n"

@@ -7,7 +7,8 @@ import sys
 import traceback
 import warnings
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
+from rich.markup import escape
 
 from stainglass import __version__
 from stainglass.cli.ablate import ablate
@@ -64,7 +65,7 @@ def main() -> None:
     console.quiet = not is_first()
     try:
         refuse_several(tokens[0] if tokens else "")
-        app(tokens)
+        app(tokens, exit_on_error=False, print_error=False)
     except StopRequested as stop:
         console.print(f"[yellow]{stop}[/yellow]", highlight=False, soft_wrap=True)
         sys.exit(STOPPED)
@@ -74,7 +75,7 @@ def main() -> None:
             soft_wrap=True,
         )
         sys.exit(STOPPED)
-    except (StainglassError, OSError) as error:
+    except (StainglassError, OSError, CycloptsError) as error:
         console.quiet = False  # it may be this process's alone
         if debug:
             traceback.print_exc()
@@ -84,10 +85,12 @@ def main() -> None:
 
 def _line(error: Exception) -> str:
     """One line: file, finding, remedy."""
-    from rich.markup import escape
-
     if isinstance(error, StainglassError):
         return escape(str(error).replace("\n", " "))
+    if isinstance(error, CycloptsError):
+        finding = " ".join(str(error).split())
+        verb = " ".join(("stainglass", *(error.command_chain or ())))
+        return escape(f"{finding}{'' if finding.endswith(('.', '?')) else '.'} See {verb} --help.")
     assert isinstance(error, OSError)
     where = error.filename or "disk"
     remedies = {
