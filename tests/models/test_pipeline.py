@@ -105,6 +105,19 @@ def test_no_generator_and_another_format_are_said(run_folder: Path, tmp_path: Pa
         TissuePipeline.from_pretrained(tmp_path / "other")
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_paints_what_full_precision_paints(
+    precision: torch.dtype, pipeline: TissuePipeline, run_folder: Path
+) -> None:
+    half = TissuePipeline.from_pretrained(run_folder / "generator", dtype=precision)
+    assert {p.dtype for p in half.denoiser.parameters()} == {precision}
+    c, z = conditions(pipeline), noise(pipeline)
+    settings = SamplerSettings(steps=3, guidance=2.0)
+    full, low = (one(c, z, settings).float() for one in (pipeline, half))
+    assert (full - low).abs().mean() < 2  # of 255
+    assert half.reconstruct(low.to(torch.uint8)).shape == low.shape
+
+
 OTHERS = (
     {"kind": "dit", "widths": [32], "layers": 2, "heads_of": 16},
     {"widths": [16, 32], "heads_of": 16, "attention": "everywhere"},

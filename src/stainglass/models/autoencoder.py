@@ -153,12 +153,13 @@ class TissueAutoencoder(ModelMixin, ConfigMixin):
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"], return_dict: bool = True) -> Any:
         """Pixels in −1…1 → latents (b, c, h/8, w/8); h and w must be multiples of 8."""
-        latents = F.conv2d(pixels, self.basis, stride=LATENT_STEP_PX) + self.encoder(pixels)
+        latents = F.conv2d(pixels, self.basis.to(pixels.dtype), stride=LATENT_STEP_PX) + self.encoder(pixels)
         return Encoded(latents) if return_dict else (latents,)
 
     def decode(self, latents: Float[Tensor, "b c h w"], return_dict: bool = True) -> Any:
         """Latents → pixels, about −1…1 (not clipped)."""
-        pixels = F.conv_transpose2d(latents, self.basis, stride=LATENT_STEP_PX) + self.decoder(latents)
+        basis = self.basis.to(latents.dtype)
+        pixels = F.conv_transpose2d(latents, basis, stride=LATENT_STEP_PX) + self.decoder(latents)
         return DecoderOutput(sample=pixels) if return_dict else (pixels,)
 
 
@@ -242,8 +243,9 @@ def _first_line(error: Exception) -> str:
 
 def encode_pixels(autoencoder: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h/8 w/8"]:
     """Latents of pixels in −1…1, whatever the autoencoder calls them (the mean, where it gives a distribution)."""
-    encoded = autoencoder.encode(pixels)
-    return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    encoded = autoencoder.encode(pixels.to(autoencoder.dtype))
+    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    return latents.to(pixels.dtype)
 
 
 def decode_latents(autoencoder: Any, latents: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b h*8 w*8 3"]:
@@ -254,7 +256,7 @@ def decode_latents(autoencoder: Any, latents: Float[Tensor, "b c h w"]) -> UInt8
     FloatingPointError
         When the decoder gives a value that is not finite (half precision overflow).
     """
-    pixels = autoencoder.decode(latents).sample.float()
+    pixels = autoencoder.decode(latents.to(autoencoder.dtype)).sample.float()
     if not torch.isfinite(pixels).all():
         raise FloatingPointError("the autoencoder decoded a value that is not finite; use full precision")
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)

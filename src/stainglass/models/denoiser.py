@@ -202,8 +202,9 @@ def predict_velocity(
     flow
         What the network is given and what its answer means.
     """
-    answer = _forward(denoiser, flow.network_input(x, t), flow.timestep(t), told)
-    return flow.velocity(x, t, answer)
+    precision = next(denoiser.parameters()).dtype
+    answer = _forward(denoiser, flow.network_input(x, t).to(precision), flow.timestep(t), told)
+    return flow.velocity(x, t, answer.to(x.dtype))
 
 
 def is_stable_diffusion(denoiser: nn.Module) -> bool:

@@ -209,15 +209,16 @@ class GeneEncoder(nn.Module):
         diameters_um: Float[Tensor, n],
         measured: Bool[Tensor, "n g"] | None = None,
     ) -> tuple[Float[Tensor, "n t w"], Float[Tensor, "n w"]]:
-        """Raw counts and diameters of n spots → (tokens (n, M, W), vectors (n, W))."""
+        """Raw counts and diameters of n spots → (tokens (n, M, W), vectors (n, W)), in the precision of the weights."""
+        precision = self.gene_mean.dtype
         level = log_normalised(counts)
         standard = self.standard(level)
         if measured is not None:
             standard = standard * measured
         depth = (torch.log1p(counts.sum(-1)) - self.depth_mean) / self.depth_std
         size = torch.log(diameters_um.clamp_min(1.0) / VISIUM_DIAMETER_UM)
-        extra = self.extra(torch.stack([depth.clamp(-4, 4), size], -1))
-        tokens, vector = self.input(standard, level, extra)
+        extra = self.extra(torch.stack([depth.clamp(-4, 4), size], -1).to(precision))
+        tokens, vector = self.input(standard.to(precision), level.to(precision), extra)
         return tokens, vector
 
 

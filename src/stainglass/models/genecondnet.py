@@ -119,10 +119,10 @@ class GeneCondNet(ModelMixin, ConfigMixin):
         b, s, g = c.counts.shape
         measured = None if c.measured is None else c.measured[:, None].expand(b, s, g).reshape(b * s, g)
         tokens, vectors = self.encoder(c.counts.reshape(b * s, g), c.diameters_um.reshape(-1), measured)
-        place = self.offset(self._offset_features(c.offsets_um_yx))
+        place = self.offset(self._offset_features(c.offsets_um_yx).to(self.dtype))
         tokens = self.token_norm(tokens.unflatten(0, (b, s)) + place[:, :, None])
         weight = self.weigh(place).squeeze(-1).float().masked_fill(~c.present, -1e9).softmax(-1)
-        pooled = self.pool((weight[..., None] * vectors.unflatten(0, (b, s))).sum(1))
+        pooled = self.pool((weight[..., None] * vectors.unflatten(0, (b, s))).sum(1).to(self.dtype))
         told = c.present.any(-1)
         # Not by `where`, which would copy the number to a GPU every time.
         pooled = pooled.masked_fill(~told[:, None], 0)
@@ -150,7 +150,7 @@ class GeneCondNet(ModelMixin, ConfigMixin):
             nothing = like.new_zeros(b, 1, m, w)
             return torch.zeros(b, dtype=torch.bool, device=like.device), nothing, nothing[:, 0, 0]
         shown = (c.images != 0).any(-1)
-        found = self.image(c.images).unflatten(-1, (m + 1, w)) * shown[:, None, None]
+        found = self.image(c.images.to(self.dtype)).unflatten(-1, (m + 1, w)) * shown[:, None, None]
         return shown, self.token_norm(found[:, None, :m]), found[:, m]
 
     def _null(self, spots: int) -> Float[Tensor, "1 s m w"]:

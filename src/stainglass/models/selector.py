@@ -62,7 +62,8 @@ class Selector(ModelMixin, ConfigMixin):
         expression = nearest_expression(conditions) - self.usual
         if conditions.measured is not None:
             expression = expression * conditions.measured
-        distance = (self.read(seen) - self.told(expression)).square().sum(1)
+        read, told = self.read(seen.to(self.dtype)), self.told(expression.to(self.dtype))
+        distance = (read - told).float().square().sum(1)
         return -distance.masked_fill(~conditions.present.any(1), 0.0)
 
 
