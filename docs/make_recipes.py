@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from stainglass import config
 from stainglass.config import Recipe
 from stainglass.recipe_files import load_recipe, shipped_recipes
 
@@ -186,14 +185,14 @@ def meaning_of(room: type[BaseModel], name: str) -> str:
         if found and key in PLAIN:
             raise SystemExit(f"{key} has a docstring now: take it out of PLAIN")
         if not found and key not in PLAIN:
-            raise SystemExit(f"{key} has neither a docstring in config.py nor a line in PLAIN")
+            raise SystemExit(f"{key} has neither a docstring nor a line in PLAIN")
         return " ".join((found or PLAIN[key]).replace("``", "`").split())
     raise SystemExit(f"no class declares {name}")
 
 
 def docstrings(owner: type) -> dict[str, str]:
     """Key → string literal right below it in the class body."""
-    tree = ast.parse(inspect.getsource(config))
+    tree = ast.parse(inspect.getsource(sys.modules[owner.__module__]))
     body = next(
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner.__name__
     )

@@ -23,7 +23,7 @@ _HOMES = {
     "Cohort": "stainglass.cohort.cohort",
     "Generator": "stainglass.synthesis.generator",
     "Recipe": "stainglass.config",
-    "SamplerSettings": "stainglass.models.pipeline",
+    "SamplerSettings": "stainglass.models.sampler",
     "StainglassError": "stainglass.errors",
     "load_recipe": "stainglass.recipe_files",
     "read_section": "stainglass.sections",
