@@ -337,6 +337,35 @@ def test_a_card_tells_the_windows_of_all_processes(run_folder: Path) -> None:
     assert _length(loop, {**facts.training, "batch": 6}) == "4 steps of 6 windows"
 
 
+def test_generate_needs_no_slide(
+    run_folder: Path,
+    sections: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outs = tmp_path / "P1" / "outs"
+    shutil.copytree(sections / "P1" / "outs", outs)
+    for image in (*outs.rglob("*.png"), *outs.rglob("*.jpg"), *outs.rglob("*.tif")):
+        image.unlink()
+    assert "no image of the section" in bad(monkeypatch, capsys, "prepare", outs, "--out", tmp_path / "c")
+    words = (
+        "generate",
+        outs,
+        "--model",
+        run_folder,
+        "--n",
+        "2",
+        "--steps",
+        "2",
+        "--out",
+        tmp_path / "painted",
+    )
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 0, err
+    assert set(pd.read_csv(tmp_path / "painted" / "patches.csv")["section"]) == {"P1"}
+
+
 def test_generate_writes_stamped_pictures(
     run_folder: Path,
     cohort: Cohort,

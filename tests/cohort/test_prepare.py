@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,56 @@ def test_tissue_is_found_on_glass_of_any_hue() -> None:
     one = np.zeros((21, 21), bool)
     one[10, 10] = True
     assert grown(one, 2 * TISSUE_MPP).sum() == 13
+
+
+def rotated(image: np.ndarray, fill: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).rotate(20, expand=True, fillcolor=(fill,) * 3))
+
+
+@pytest.mark.parametrize("fill", [0, 255])
+@pytest.mark.parametrize("how", ["rotated", "padded"])
+def test_what_an_image_was_filled_up_with_is_neither_glass_nor_tissue(fill: int, how: str) -> None:
+    rng = np.random.default_rng(0)
+    image = np.clip(rng.normal([228, 215, 226], 2, (220, 260, 3)), 0, 255)
+    image[60:160, 60:200] = np.clip(rng.normal([190, 120, 170], 15, (100, 140, 3)), 0, 255)
+    image = image.astype(np.uint8)
+    truth = np.zeros(image.shape[:2], np.uint8)
+    truth[60:160, 60:200] = 255
+    if how == "rotated":
+        image = rotated(image, fill)
+        truth = np.asarray(Image.fromarray(truth).rotate(20, expand=True))
+    else:
+        image = np.pad(image, ((80, 80), (80, 80), (0, 0)), constant_values=fill)
+        truth = np.pad(truth, 80)
+    mask, tissue = tissue_mask(image), truth > 127
+    assert mask[tissue].mean() > 0.95
+    assert mask[~tissue].mean() < 0.03
+
+
+def test_an_image_that_is_all_black_has_no_tissue() -> None:
+    assert not tissue_mask(np.zeros((50, 50, 3), np.uint8)).any()
+
+
+def test_saturated_glass_is_glass() -> None:
+    rng = np.random.default_rng(0)
+    image = np.full((200, 200, 3), 255, np.uint8)
+    image[50:150, 50:150] = np.clip(rng.normal([215, 160, 200], 25, (100, 100, 3)), 0, 255)
+    mask = tissue_mask(image)
+    assert mask[52:148, 52:148].mean() > 0.97
+    assert mask[:44].mean() < 0.02
+
+
+def test_what_a_manifest_corrects_is_not_kept_as_it_was(simulated: Path, tmp_path: Path) -> None:
+    source = replace(read_sections(simulated)[0], groups={"site": "arm"})
+    prepare_cohort([source], tmp_path, Prepare(mpp=1.0, margin_um=100))
+    corrected = prepare_cohort([replace(source, groups={"site": "back"})], tmp_path)
+    assert corrected.sections[source.id].record.groups == {"site": "back"}
+    assert json.loads((tmp_path / "cohort.json").read_text())["prepare"]["margin_um"] == 100
+    for key, value in {"path": "elsewhere", "mpp": "0.25"}.items():
+        with pytest.raises(StainglassError, match=f"was prepared with {key} .*, now it is {value}.*Delete"):
+            prepare_cohort([replace(source, told=source.told | {key: value})], tmp_path)
+    with pytest.raises(StainglassError, match="prepared with margin_um=100, not 10"):
+        prepare_cohort([source], tmp_path, Prepare(margin_um=10))
 
 
 def test_a_section_that_is_there_is_not_done_again_and_a_new_one_is_added(

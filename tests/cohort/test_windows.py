@@ -32,6 +32,23 @@ def test_conditions_hold_exactly_the_nearest_spots_in_reach(
     assert not told.counts[0, len(expected) :].any()
 
 
+@settings(max_examples=20)
+@given(st.integers(0, 2**31), st.sampled_from([100.0, 141.4, 250.0]), st.integers(1, 7))
+def test_many_windows_hear_what_each_hears_by_itself(seed: int, reach: float, most: int) -> None:
+    """On a lattice, where many spots are equally near."""
+    grid = np.stack(np.meshgrid(np.arange(7) * 100.0, np.arange(6) * 100.0), -1).reshape(-1, 2)
+    spots = np.random.default_rng(seed).permutation(grid)
+    centres = np.concatenate([spots, spots[:20] + 50.0])
+    counts = np.arange(len(spots), dtype=np.float32)[:, None]
+    rest = (np.full(len(spots), 55.0), [f"b{i}" for i in range(len(spots))], reach, most)
+    together = gather_conditions(centres, spots, counts, *rest)
+    for i, centre in enumerate(centres):
+        alone = gather_conditions(centre[None], spots, counts, *rest)
+        assert alone.barcodes[0] == together.barcodes[i]
+        np.testing.assert_array_equal(alone.counts[0], together.counts[i])
+        np.testing.assert_array_equal(alone.offsets_um_yx[0], together.offsets_um_yx[i])
+
+
 def test_null_and_bulk_keep_the_shape_and_nothing_else() -> None:
     spots = np.array([[0.0, 0.0], [100.0, 0.0]])
     told = gather_conditions(spots, spots, np.ones((2, 3), np.float32), np.full(2, 55.0), ["a", "b"], 50.0, 3)

@@ -1,6 +1,7 @@
 """Every bad input is refused with words that say what was found and what to do."""
 
 import json
+import shutil
 
 import anndata
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.sparse import csr_matrix
 
 from stainglass.errors import StainglassError
 from stainglass.sections import open_slide, read_section, read_sections
+from stainglass.sections.spots import NoSlide, read_spots
 
 
 def spots_of(l_shape, counts=None):
@@ -106,7 +108,7 @@ def test_every_spot_stays_and_says_why_it_is_dropped(spaceranger, l_shape):
 def test_a_slide_of_another_resolution(spaceranger):
     folder = spaceranger()
     with pytest.raises(
-        StainglassError, match=r"spots on tissue lie outside this image.*full-resolution slide"
+        StainglassError, match=r"are 0.25 times the slide that the positions.*given to Space Ranger"
     ):
         read_section(folder, slide=folder / "outs/spatial/tissue_lowres_image.png")
 
@@ -138,12 +140,12 @@ def test_lattice_and_metadata_that_disagree(l_shape, spaceranger, tmp_path):
     folder = spaceranger()
     with pytest.raises(
         StainglassError,
-        match=r"the spot lattice gives 1 µm/px but the image's metadata gives 0.5.*--mpp 1 or --mpp 0.5",
+        match=r"the spot lattice gives 1 µm/px but the image's metadata gives 0.5.*: 1 or 0.5, whichever",
     ):
         read_section(folder, slide=path)
     section = read_section(folder, slide=path, mpp=1.0)
     assert section.mpp == 1.0
-    assert any("metadata gives 0.5; --mpp was taken" in notice for notice in section.notices)
+    assert any("metadata gives 0.5; what was given was taken" in notice for notice in section.notices)
 
 
 def test_a_spot_diameter_that_cannot_be(spaceranger):
@@ -158,7 +160,9 @@ def test_a_spot_diameter_that_cannot_be(spaceranger):
 def test_no_scale_at_all(l_shape, slide_file):
     spots = spots_of(l_shape)
     del spots.obs["array_row"]
-    with pytest.raises(StainglassError, match=r"nothing says how many µm a pixel is.*Pass --mpp"):
+    with pytest.raises(
+        StainglassError, match=r"nothing says how many µm a pixel is.*column mpp of a manifest"
+    ):
         read_section(spots, slide=slide_file("jpeg"))
     assert read_section(spots, slide=slide_file("jpeg"), mpp=0.8).mpp == 0.8
 
@@ -276,7 +280,7 @@ def test_two_samples_in_one_folder(l_shape, spaceranger):
     folder = spaceranger()
     matrix = folder / "outs/filtered_feature_bc_matrix.h5"
     (folder / "outs/B_filtered_feature_bc_matrix.h5").write_bytes(matrix.read_bytes())
-    with pytest.raises(StainglassError, match="several filtered matrices"):
+    with pytest.raises(StainglassError, match="matrices of several samples"):
         read_section(folder)
 
 
@@ -333,3 +337,127 @@ def test_raw_matrix_alone(l_shape, spaceranger, assert_upright):
     folder = spaceranger(matrix="raw mtx")
     write_matrix(l_shape, folder / "outs", "h5")
     assert_upright(read_section(folder))
+
+
+def test_samples_put_flat_into_one_folder(spaceranger, tmp_path):
+    """As in GEO: the counts of one would be put on the image of another."""
+    outs = spaceranger(matrix="v3") / "outs"
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in sorted(outs.rglob("*")):
+        for sample in ("GSM1_a", "GSM2_b"):
+            if file.is_file():
+                (flat / f"{sample}_{file.name}").write_bytes(file.read_bytes())
+    with pytest.raises(StainglassError, match=r"of several samples \(GSM1_a, GSM2_b\).*folder of its own"):
+        read_section(flat)
+
+
+def test_a_folder_whose_folders_are_sections(spaceranger, tmp_path):
+    outs = spaceranger() / "outs"
+    for sample in ("s.1", "s.2"):
+        flat = tmp_path / "both" / sample
+        flat.mkdir(parents=True)
+        for file in outs.rglob("*"):
+            if file.is_file():
+                (flat / file.name).write_bytes(file.read_bytes())
+    assert [source.id for source in read_sections(tmp_path / "both")] == ["s.1", "s.2"]
+    with pytest.raises(StainglassError, match=r"several samples \(s.1, s.2\)"):
+        read_section(tmp_path / "both")
+
+
+def test_bins_of_one_tissue_are_no_two_sections(spaceranger, tmp_path):
+    run = tmp_path / "run"
+    outs = spaceranger() / "outs"
+    for size in ("008", "016"):
+        (run / "outs" / "binned_outputs").mkdir(parents=True, exist_ok=True)
+        shutil.copytree(outs, run / "outs" / "binned_outputs" / f"square_{size}um")
+    for given in (run, run / "outs", run / "outs" / "binned_outputs"):
+        with pytest.raises(StainglassError, match=r"one tissue in bins of 8, 16 µm.*square_008um"):
+            read_sections(given)
+    one = run / "outs" / "binned_outputs" / "square_008um"
+    assert [source.id for source in read_sections(one)] == ["run"]
+    assert read_section(one).id == "run"
+
+
+def test_files_that_would_share_a_name(l_shape, tmp_path):
+    for name in ("P1.rep1.h5ad", "P1.rep2.h5ad"):
+        spots_of(l_shape).write_h5ad(tmp_path / name)
+    assert [source.id for source in read_sections(tmp_path)] == ["P1.rep1", "P1.rep2"]
+    (tmp_path / "P1.rep1").mkdir()
+    spots_of(l_shape).write_h5ad(tmp_path / "P1.rep1.zarr.h5ad")
+    with pytest.raises(StainglassError, match=r"two sections are called P1.rep1"):
+        read_sections(tmp_path)
+
+
+def test_an_anndata_of_several_sections(l_shape, slide_file):
+    one, other = spots_of(l_shape), spots_of(l_shape)
+    for spots, name in ((one, "lib1"), (other, "lib2")):
+        image = l_shape.image[::2, ::2] // (1 if name == "lib1" else 2)
+        spots.uns["spatial"] = {
+            name: {"images": {"hires": image}, "scalefactors": {"tissue_hires_scalef": 0.5}}
+        }
+    both = anndata.concat(
+        [one, other], label="library_id", keys=["lib1", "lib2"], uns_merge="unique", index_unique="_"
+    )
+    with pytest.raises(
+        StainglassError, match=r"holds 2 sections \(lib1, lib2\).*obs\['library_id'\] == 'lib1'"
+    ):
+        read_section(both)
+    second = read_section(both[both.obs["library_id"] == "lib2"].copy())
+    np.testing.assert_array_equal(second.slide.read(0, 0, 40, 40), l_shape.image[::2, ::2][:40, :40] // 2)
+    del both.obs["library_id"]
+    with pytest.raises(StainglassError, match="holds 2 libraries"):
+        read_section(both)
+    both.uns.clear()
+    with pytest.raises(StainglassError, match="stand at one place of the array"):
+        read_section(both, slide=slide_file("pyramid"))
+    one.obs["patient"] = ["A", "B"] * 55
+    with pytest.raises(StainglassError, match=r"holds 2 patients \(A, B\)"):
+        read_section(one)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_images_of_other_depths(l_shape, kind):
+    spots = spots_of(l_shape)
+    wide = l_shape.image.astype(kind) * (257 if kind is np.uint16 else 1)
+    spots.uns["spatial"] = {"lib": {"images": {"hires": wide}, "scalefactors": {"tissue_hires_scalef": 1.0}}}
+    height, width = l_shape.image.shape[:2]
+    np.testing.assert_array_equal(read_section(spots).slide.read(0, 0, height, width), l_shape.image)
+
+
+def test_bins_in_an_anndata_are_as_wide_as_they_are(l_shape, slide_file):
+    spots = spots_of(l_shape)
+    del spots.obs["array_row"], spots.obs["array_col"]
+    spots.uns["spatial"] = {"lib": {"scalefactors": {"bin_size_um": 8.0, "microns_per_pixel": 1.0}}}
+    assert read_section(spots, slide=slide_file("pyramid")).spot_diameter_um == 8.0
+    spots.uns["spatial"] = {
+        "lib": {"scalefactors": {"spot_diameter_fullres": 30.0, "microns_per_pixel": 1.0}}
+    }
+    assert read_section(spots, slide=slide_file("pyramid")).spot_diameter_um == 30.0
+
+
+@pytest.mark.parametrize("factor", [0.75, 2.0])
+def test_a_slide_of_another_magnification(l_shape, spaceranger, tmp_path, factor):
+    height, width = l_shape.image.shape[:2]
+    path = tmp_path / "other.png"
+    Image.fromarray(l_shape.image).resize((round(width * factor), round(height * factor))).save(path)
+    with pytest.raises(StainglassError, match=f"are {factor:.3g} times the slide"):
+        read_section(spaceranger(), slide=path)
+    spots = spots_of(l_shape)
+    spots.uns["spatial"] = {
+        "lib": {"images": {"hires": l_shape.image[::2, ::2]}, "scalefactors": {"tissue_hires_scalef": 0.5}}
+    }
+    with pytest.raises(StainglassError, match=f"are {factor:.3g} times the slide"):
+        read_section(spots, slide=path)
+
+
+def test_spots_need_no_slide_and_no_bounds(l_shape, spaceranger):
+    folder = spaceranger(images=())
+    with pytest.raises(StainglassError, match="no image of the section"):
+        read_section(folder)
+    assert read_section(folder, slide=NoSlide()).spots.obs["used"].all()
+    spots = spots_of(l_shape)
+    spots.obsm["spatial"][:, 1] *= -1  # as R has it
+    read = read_spots(spots)
+    assert read.spots.obs["used"].all()
+    assert (read.spots_um_yx[:, 0] < 0).all()

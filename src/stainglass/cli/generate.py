@@ -21,6 +21,9 @@ def generate(
     part: Annotated[
         str | None, Parameter(help="Of a cohort: train, validation, test, or a section's id.")
     ] = None,
+    section: Annotated[
+        str | None, Parameter(help="Which section of a folder that holds several (an ST array's).")
+    ] = None,
     layout: Literal["patches", "grid"] = "patches",
     mpp: Annotated[
         float | None, Parameter(help="µm/px of obsm['spatial'] of an AnnData that does not tell.")
@@ -63,6 +66,7 @@ def generate(
     layout
         Windows round the spots, or a grid that tiles the tissue (cohorts only).
     """
+    from stainglass.sections.names import name_of
     from stainglass.synthesis.generator import Generator
 
     is_cohort = (source / "cohort.json").is_file()
@@ -87,7 +91,7 @@ def generate(
         size = generator.facts.window_px
         windows = len(cohort.patches(sections, size) if layout == "patches" else cohort.grid(sections, size))
     else:
-        spots = _spots_of(source, mpp)
+        spots = _spots_of(source, mpp, section)
         windows = int(spots.obs["used"].sum())
     if dry_run:
         from stainglass.cli.estimate import tell_painting
@@ -97,7 +101,7 @@ def generate(
     painted = (
         generator.generate_cohort(cohort, sections, n, layout=layout, **common)
         if is_cohort
-        else generator.generate(spots, n, section=source.stem, **common)
+        else generator.generate(spots, n, section=section or name_of(source), **common)
     )
     painted.save(out, ".tif" if tiff else ".png")
     say_next(f"look at {out}, then stainglass evaluate RUN")
@@ -150,8 +154,11 @@ def sections_of(cohort: Any, part: str | None) -> tuple[str, ...]:
     return tuple(cohort.split().part(part))
 
 
-def _spots_of(source: Path, mpp: float | None) -> Any:
-    """The spots of an AnnData file or a section's folder, positions in µm."""
+def _spots_of(source: Path, mpp: float | None, which: str | None) -> Any:
+    """The spots of an AnnData file or a section's folder, positions in µm; what was noticed of them is told."""
+    from rich.markup import escape
+
+    from stainglass.progress import console
     from stainglass.sections import read_section
     from stainglass.sections.read import kind_of
 
@@ -163,7 +170,11 @@ def _spots_of(source: Path, mpp: float | None) -> Any:
         adata = anndata.read_zarr(source) if source.is_dir() else anndata.read_h5ad(source)
         section = read_spots(adata, id=source.stem, mpp=mpp)
     else:
-        section = read_section(source, mpp=mpp)
+        from stainglass.sections.spots import NoSlide
+
+        section = read_section(source, mpp=mpp, section=which, slide=NoSlide())
+    for notice in section.notices:
+        console.print(f"  [dim]{escape(notice)}[/dim]", highlight=False, soft_wrap=True)
     spots = section.spots
     spots.obsm["spatial_um_yx"] = section.spots_um_yx
     return spots

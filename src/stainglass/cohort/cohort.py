@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class SectionRecord:
     tissue_mm2: float
     notices: tuple[str, ...]
     inputs: dict[str, str]
+    source: dict[str, str] = field(default_factory=dict)
+    """What it was read from and how; see `SectionSource.told`."""
 
 
 class PreparedSection:

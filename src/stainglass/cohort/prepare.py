@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -63,6 +64,7 @@ def prepare_cohort(sources: Sequence[SectionSource], out: Path, settings: Prepar
     with progress_bar("preparing sections", len(sources)) as advance:
         for source in sources:
             if is_prepared(source, folder):
+                keep_section(source, folder)
                 advance(1, f"{source.id}: already there")
                 continue
             advance(0, source.id)
@@ -85,18 +87,32 @@ def prepare_section(
     path = out / "sections" / f"{source.id}.zarr"
     section = section or source.read()
     with section.slide, atomic_path(path) as temporary:
-        record = _write_section(section, temporary, mpp, settings)
+        record = _write_section(section, temporary, mpp, settings, source.told)
     _draw_proof(PreparedSection(path, record, mpp), out)
     return record
 
 
 def is_prepared(source: SectionSource, folder: Path) -> bool:
-    """Whether a section lies there whole, of this patient."""
+    """Whether a section lies there whole, of this patient and this source.
+
+    Raises
+    ------
+    StainglassError
+        When it was made of another: a manifest was corrected.
+    """
     path = folder / f"{source.id}.zarr"
     if not (path / "record.json").is_file():
         return False
-    _refuse_another_patient(source, path)
+    _refuse_another_source(source, path)
     return True
+
+
+def keep_section(source: SectionSource, folder: Path) -> None:
+    """Leave a prepared section as it is, but for the groups that a manifest puts it into, which may have been corrected."""
+    path = folder / f"{source.id}.zarr" / "record.json"
+    record = read_json(path, "section record")
+    if record["groups"] != source.groups:
+        write_json(path, {**record, "groups": dict(source.groups)})
 
 
 def settle_scale(out: Path, mpp: float, settings: Prepare) -> None:
@@ -130,19 +146,22 @@ def index_cohort(out: Path, mpp: float, settings: Prepare, order: Sequence[str] 
     records += [record for name, record in found.items() if name not in order]
     cohort = Cohort(out, mpp, GeneAxis((), ()), records)
     cohort.axis = union_axis([section.genes for section in cohort.sections.values()])
-    cohort.write_index({"prepare": settings.model_dump(mode="json")})
+    cohort.write_index({"prepare": settings.model_dump(mode="json") | _prepared_with(out)})
     return Cohort.open(out)
 
 
-def _refuse_another_patient(source: SectionSource, path: Path) -> None:
-    """A patient corrected in the manifest would leave the old one in the split."""
-    patient = read_json(path / "record.json", "section record")["patient"]
+def _refuse_another_source(source: SectionSource, path: Path) -> None:
+    """What was corrected in the manifest would leave the old patient in the split, the old pixels and scale in the cohort."""
+    record = read_json(path / "record.json", "section record")
+    remedy = "Delete this folder and prepare again"
+    patient = record["patient"]
     if source.patient not in (source.id, patient):
-        raise StainglassError(
-            path,
-            f"was prepared as patient {patient}, now it is {source.patient}",
-            "Delete this folder and prepare again",
-        )
+        raise StainglassError(path, f"was prepared as patient {patient}, now it is {source.patient}", remedy)
+    before = record.get("source", {})
+    for key in sorted({*before, *source.told} if before else ()):
+        was, now = (told.get(key, "none") for told in (before, source.told))
+        if was != now:
+            raise StainglassError(path, f"was prepared with {key} {was}, now it is {now}", remedy)
 
 
 def prepare_split(
@@ -252,6 +271,12 @@ def existing_mpp(out: Path, settings: Prepare) -> float | None:
     """The scale of the cohort in ``out``, None when there is none; another one that is asked for is refused."""
     if not (out / "cohort.json").is_file():
         return None
+    margin = _prepared_with(out).get("margin_um", settings.margin_um)
+    if "margin_um" in settings.model_fields_set and settings.margin_um != margin:
+        raise StainglassError(
+            out, f"this cohort was prepared with margin_um={margin:g}, not {settings.margin_um:g}",
+            "Choose another --out, or its own margin",
+        )  # fmt: skip
     existing = Cohort.open(out).mpp
     if "mpp" in settings.model_fields_set and abs(settings.mpp / existing - 1) > 1e-6:
         raise StainglassError(
@@ -260,6 +285,12 @@ def existing_mpp(out: Path, settings: Prepare) -> float | None:
             "Choose another --out, or its own --mpp",
         )
     return existing
+
+
+def _prepared_with(out: Path) -> dict[str, float]:
+    """Settings that its sections share with any that are added."""
+    told = read_json(out / "cohort.json", "cohort").get("prepare", {})
+    return {key: told[key] for key in ("mpp", "margin_um") if key in told}
 
 
 def chosen_mpp(found: Mapping[str, float], settings: Prepare) -> float:
@@ -291,7 +322,9 @@ def too_coarse(which: str, source_mpp: float, mpp: float) -> StainglassError:
     )
 
 
-def _write_section(section: Section, path: Path, mpp: float, settings: Prepare) -> SectionRecord:
+def _write_section(
+    section: Section, path: Path, mpp: float, settings: Prepare, told: Mapping[str, str]
+) -> SectionRecord:
     """Write one section's zarr and its record."""
     size = raster_size_px(section.slide, section.slide_mpp, mpp)
     require_free_space(path.parent, int(size[0] * size[1] * 3 * 1.4))
@@ -311,7 +344,7 @@ def _write_section(section: Section, path: Path, mpp: float, settings: Prepare) 
         warnings.simplefilter("ignore")
         with ad.settings.override(zarr_write_format=3):
             ad.io.write_elem(root, "spots", spots)
-    record = _record(section, spots, tissue)
+    record = replace(_record(section, spots, tissue), source=dict(told))
     write_json(path / "record.json", record.__dict__)
     return record
 

@@ -16,6 +16,7 @@ from stainglass.cohort.prepare import (
     existing_mpp,
     index_cohort,
     is_prepared,
+    keep_section,
     needs_upsampling,
     prepare_section,
     sections_folder,
@@ -117,6 +118,7 @@ def _kept(sources: Sequence[SectionSource], folder: Path) -> dict[str, Outcome]:
     for source in sources:
         try:
             if is_prepared(source, folder):
+                keep_section(source, folder)
                 outcomes[source.id] = Outcome(source.id, source.patient, "kept")
         except StainglassError as error:
             outcomes[source.id] = Outcome(source.id, source.patient, "failed", error=error)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stainglass.cohort.cohort import PreparedSection
 from stainglass.cohort.raster import CHUNK_PX, WHITE
-from stainglass.cohort.tissue import TISSUE_MPP
+from stainglass.cohort.tissue import BLACK, TISSUE_MPP
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 
@@ -194,7 +194,8 @@ def stain_pixels(
         pixels = section.pixels(window).reshape(-1, 3)
         mask = _mask(section, window).ravel()
         on.append(_some(pixels[mask], rng))
-        off.append(_some(pixels[~mask & (pixels < WHITE).any(axis=1)], rng))
+        glass = ~mask & (pixels < WHITE).any(axis=1) & (pixels.max(axis=1) >= BLACK)
+        off.append(_some(pixels[glass], rng))
     tissue, beside = np.concatenate(on), np.concatenate(off)
     # A tissue mask leaves out pale tissue, so of what lies beside it only the brighter half is glass.
     bright = beside[beside.sum(1) >= np.median(beside.sum(1))] if len(beside) else beside

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from stainglass.units import LATENT_STEP_PX, snapped_top_left_px, window_centre_um_yx
+
+MANY_WINDOWS = 32
+"""From so many on a tree of the spots is worth its making."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,17 @@ def grid_windows(
     return found
 
 
+def _close(
+    centres: NDArray[np.float64], spots: NDArray[np.float64], reach_um: float
+) -> Iterable[NDArray[np.int64]]:
+    """Of each window the spots that may be in reach, in their own order; of a few windows all of them."""
+    if len(centres) < MANY_WINDOWS or not len(spots):
+        return repeat(np.arange(len(spots)), len(centres))
+    # A hair farther than the reach, as the tree may round otherwise than the comparison that decides.
+    found = cKDTree(spots).query_ball_point(centres, reach_um * (1 + 1e-9), return_sorted=True)
+    return (np.asarray(one, dtype=np.int64) for one in found)
+
+
 def gather_conditions(
     centres_um_yx: NDArray[np.float64],
     spots_um_yx: NDArray[np.float64],
@@ -198,13 +214,13 @@ def gather_conditions(
         np.zeros(shape, bool),
     )
     names: list[tuple[str, ...]] = []
-    for i, centre in enumerate(centres_um_yx):
-        delta = spots_um_yx - centre
+    for i, (centre, close) in enumerate(zip(centres_um_yx, _close(centres_um_yx, spots_um_yx, reach_um))):
+        delta = spots_um_yx[close] - centre
         distance = np.hypot(delta[:, 0], delta[:, 1])
-        near = np.argsort(distance, kind="stable")[:max_spots]
-        near = near[distance[near] <= reach_um]
-        k = len(near)
-        out_counts[i, :k], offsets[i, :k] = counts[near], delta[near]
+        order = np.argsort(distance, kind="stable")[:max_spots]
+        order = order[distance[order] <= reach_um]
+        near, k = close[order], len(order)
+        out_counts[i, :k], offsets[i, :k] = counts[near], delta[order]
         diameters[i, :k], present[i, :k] = diameters_um[near], True
         names.append(tuple(str(barcodes[j]) for j in near))
     return Conditions(out_counts, offsets, diameters, present, tuple(names))

@@ -8,6 +8,7 @@ there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from stainglass.sections.assemble import Counts, Raw, assemble
 from stainglass.sections.backends.array_ import ArraySlide
 from stainglass.sections.checks import checked_counts
 from stainglass.sections.lattice import HEX, lattice_kind
+from stainglass.sections.names import name_of
 from stainglass.sections.section import Section
 from stainglass.sections.slides import Slide, open_slide
 
 VISIUM_DIAMETER_UM = 55.0
 VISIUM_PITCH_UM = 100.0
+LIBRARY_COLUMNS = ("library_id",)
 ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "feature_id")
 
 
@@ -47,7 +50,7 @@ def read_anndata_file(
     *,
     id: str | None = None,
     patient: str | None = None,
-    slide: Path | None = None,
+    slide: Path | Slide | None = None,
     mpp: float | None = None,
 ) -> Section:
     """Read an ``.h5ad`` or ``.zarr`` file (see `read_anndata`)."""
@@ -57,8 +60,7 @@ def read_anndata_file(
         raise StainglassError(
             path, f"not a readable AnnData ({error})", "Write it again with anndata ≥ 0.8"
         ) from error
-    name = path.resolve().name.split(".")[0]
-    return read_anndata(spots, id=id or name, patient=patient, slide=slide, mpp=mpp, where=path)
+    return read_anndata(spots, id=id or name_of(path), patient=patient, slide=slide, mpp=mpp, where=path)
 
 
 def read_anndata(
@@ -88,7 +90,7 @@ def read_anndata(
     """
     told = str(where or id)
     places = _places(spots, told)
-    library = _library(spots)
+    library = _library(spots, told)
     factors = dict(library.get("scalefactors", {}))
     opened, scale, notices = _slide(library, factors, slide, told)
     hexagonal = (
@@ -102,7 +104,7 @@ def read_anndata(
         Raw(
             where=told,
             id=id,
-            patient=patient or patient_in(spots) or id,
+            patient=patient or _only_patient(spots, told) or id,
             counts=anndata_counts(spots, told),
             places=places,
             slide=opened,
@@ -110,6 +112,7 @@ def read_anndata(
             spot_diameter_um=diameter,
             spot_pitch_um=VISIUM_PITCH_UM if hexagonal else None,
             scale={"explicit": mpp, "stated": factors.get("microns_per_pixel")},
+            frame_px_yx=None if slide is None else _frame_px(library, factors),
             cell_types=types if isinstance(types, pd.DataFrame) else None,
             files=[where] if where is not None else [],
             notices=notices + ([notice] if notice else []),
@@ -134,14 +137,50 @@ def _places(spots: anndata.AnnData, told: str) -> pd.DataFrame:
     return places
 
 
-def _library(spots: anndata.AnnData) -> dict[str, Any]:
-    """The first library of ``uns["spatial"]``; a section has one."""
+def _library(spots: anndata.AnnData, told: str) -> dict[str, Any]:
+    """The library of ``uns["spatial"]``; of several the one that all spots are of, as a section has one."""
     spatial = spots.uns.get("spatial", {})
-    return (
-        next((value for value in spatial.values() if isinstance(value, dict)), {})
+    found = (
+        {name: it for name, it in spatial.items() if isinstance(it, dict)}
         if isinstance(spatial, dict)
         else {}
     )
+    named = {
+        column: spots.obs[column].astype(str).unique() for column in LIBRARY_COLUMNS if column in spots.obs
+    }
+    for column, names in named.items():
+        if len(names) > 1:
+            raise _several(told, "sections", names, column)
+        if names[0] in found:
+            return found[names[0]]
+    if len(found) > 1:
+        raise _several(told, "libraries", list(found), LIBRARY_COLUMNS[0])
+    return next(iter(found.values()), {})
+
+
+def _only_patient(spots: anndata.AnnData, told: str) -> str | None:
+    if "patient" in spots.obs and len(names := spots.obs["patient"].astype(str).unique()) > 1:
+        raise _several(told, "patients", names, "patient")
+    return patient_in(spots)
+
+
+def _several(told: str, what: str, names: Sequence[str], column: str) -> StainglassError:
+    """Their spots would lie on top of each other."""
+    shown = ", ".join(list(names)[:4]) + (", …" if len(names) > 4 else "")
+    return StainglassError(
+        told, f"holds {len(names)} {what} ({shown})",
+        f"Write a file for each, such as adata[adata.obs[{column!r}] == {str(names[0])!r}]",
+    )  # fmt: skip
+
+
+def _frame_px(library: dict[str, Any], factors: dict[str, Any]) -> tuple[float, float] | None:
+    """(height, width) of the full-resolution slide, by the image in ``uns["spatial"]``."""
+    for key in ("hires", "lowres"):
+        image, factor = library.get("images", {}).get(key), factors.get(f"tissue_{key}_scalef")
+        if image is not None and factor:
+            height, width = np.shape(image)[:2]
+            return height / float(factor), width / float(factor)
+    return None
 
 
 def _slide(
@@ -171,8 +210,11 @@ def _diameter_um(
         return float(np.median(spots.obs["diameter_um"].astype(float))), None
     if hexagonal:
         return VISIUM_DIAMETER_UM, None
+    if "bin_size_um" in factors:
+        return float(factors["bin_size_um"]), None
+    mpp = mpp or factors.get("microns_per_pixel")
     if mpp is not None and "spot_diameter_fullres" in factors:
-        return float(factors["spot_diameter_fullres"]) * mpp, None
+        return float(factors["spot_diameter_fullres"]) * float(mpp), None
     return VISIUM_DIAMETER_UM, f'no obs["diameter_um"]: spots are taken to be {VISIUM_DIAMETER_UM:g} µm wide'
 
 

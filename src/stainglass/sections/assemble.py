@@ -22,6 +22,8 @@ from stainglass.sections.lattice import fit_lattice, lattice_kind
 from stainglass.sections.section import NO_COUNTS, OUTSIDE_IMAGE, OUTSIDE_TISSUE, Section
 from stainglass.sections.slides import Slide
 
+SAME_FRAME = 0.02
+"""Share by which a slide's sides may differ from what the smaller images tell."""
 QUICK_HASH_ABOVE = 64 * 2**20
 
 
@@ -48,6 +50,8 @@ class Raw:
         Nominal; the pitch is None when the spots are on no lattice.
     scale
         Further arguments for `decide_mpp` (``explicit``, ``stated``, ``diameter_px``, …).
+    frame_px_yx
+        Size of the full-resolution slide as a smaller image of it and its scale factor tell, when a slide was given; else None.
     """
 
     where: str
@@ -60,6 +64,7 @@ class Raw:
     spot_diameter_um: float
     spot_pitch_um: float | None
     scale: dict[str, Any] = field(default_factory=dict)
+    frame_px_yx: tuple[float, float] | None = None
     cell_types: pd.DataFrame | None = None
     files: Sequence[Path] = ()
     notices: list[str] = field(default_factory=list)
@@ -76,6 +81,7 @@ def assemble(raw: Raw) -> Section:
         the tissue.
     """
     places = _checked_places(raw)
+    _require_full_resolution(raw)
     counts, notices = _join(raw, places)
     genes = map_genes(
         list(raw.counts.names), None if raw.counts.ids is None else list(raw.counts.ids), raw.where
@@ -141,6 +147,14 @@ def _checked_places(raw: Raw) -> pd.DataFrame:
         raise StainglassError(raw.where, f"{len(lost)} spots have no position (such as {lost[0]})", remedy)
     places = places.copy()
     places[["x_px", "y_px"]] = xy
+    if "array_row" in places:
+        on_array = places.loc[places["array_row"] >= 0, ["array_row", "array_col"]]
+        if (twice := on_array.duplicated(keep=False)).any():
+            first, second = on_array.index[twice][:2]
+            raise StainglassError(
+                raw.where, f"spots {first} and {second} stand at one place of the array, as in two sections put together",
+                "Give every section by itself",
+            )  # fmt: skip
     return places
 
 
@@ -200,6 +214,8 @@ def _obs(raw: Raw, places: pd.DataFrame, depth: NDArray[Any]) -> pd.DataFrame:
     inside = places["x_px"].between(0, width, inclusive="left") & places["y_px"].between(
         0, height, inclusive="left"
     )
+    if not raw.slide.holds_pixels:
+        inside[:] = True
     in_tissue = places["in_tissue"].to_numpy(np.bool_)
     why = np.select(
         [~inside.to_numpy(), ~in_tissue, depth == 0], [OUTSIDE_IMAGE, OUTSIDE_TISSUE, NO_COUNTS], default=""
@@ -216,6 +232,22 @@ def _obs(raw: Raw, places: pd.DataFrame, depth: NDArray[Any]) -> pd.DataFrame:
         },
         index=places.index.astype(str),
     )
+
+
+def _require_full_resolution(raw: Raw) -> None:
+    """A slide of another magnification than the positions are given on puts every spot in the wrong place."""
+    if raw.frame_px_yx is None or not raw.slide.holds_pixels:
+        return
+    factors = [has / tells for has, tells in zip(raw.slide.size_px_yx, raw.frame_px_yx, strict=True)]
+    factor = float(np.mean(factors))
+    # Another shape may be the same frame padded or cut at its far edges, where positions hold.
+    if abs(factor - 1) > SAME_FRAME and max(factors) - min(factors) < SAME_FRAME * factor:
+        height, width = raw.slide.size_px_yx
+        raise StainglassError(
+            raw.slide.path,
+            f"{width} × {height} px are {factor:.3g} times the slide that the positions and the smaller images are of",
+            "Give the slide that was given to Space Ranger",
+        )  # fmt: skip
 
 
 def _require_right_slide(raw: Raw, obs: pd.DataFrame) -> None:

@@ -15,6 +15,7 @@ from stainglass.sections.lattice import LatticeFit
 
 AGREEMENT = 0.05
 """Two sources of µm/px may differ by this share."""
+GIVE_MPP = "Give the section's µm per full-resolution pixel (column mpp of a manifest, mpp= of read_section, --mpp of generate)"
 MAX_RESIDUAL = 0.2
 """A spot may lie off the lattice by this share of the pitch, in the mean."""
 
@@ -91,7 +92,7 @@ def decide_mpp(
         When there is no source, or two of them differ by more than 5 %.
     """
     named = {
-        "--mpp": explicit,
+        "what was given": explicit,
         "the spot lattice": lattice,
         "the scale file": stated,
         "the image's metadata": metadata,
@@ -99,9 +100,7 @@ def decide_mpp(
     known = {source: float(value) for source, value in named.items() if value is not None}
     for source, value in known.items():
         if not np.isfinite(value) or value <= 0:
-            raise StainglassError(
-                where, f"{value} µm/px from {source} is no scale", "Pass --mpp with the µm per px"
-            )
+            raise StainglassError(where, f"{value} µm/px from {source} is no scale", GIVE_MPP)
     bound = tuple(um / diameter_px for um in diameter_range_um) if diameter_px else None
     if not known:
         raise _no_scale(where, bound)
@@ -114,7 +113,7 @@ def decide_mpp(
                 raise StainglassError(
                     where,
                     finding,
-                    f"Pass --mpp {mpp:.4g} or --mpp {value:.4g}, whichever the microscope's record confirms",
+                    f"{GIVE_MPP}: {mpp:.4g} or {value:.4g}, whichever the microscope's record confirms",
                 )
             notices.append(f"{finding}; {source} was taken")
     if bound is not None and not bound[0] * (1 - AGREEMENT) <= mpp <= bound[1] * (1 + AGREEMENT):
@@ -125,7 +124,7 @@ def decide_mpp(
             raise StainglassError(
                 where,
                 finding,
-                f"Check the scale file, or pass --mpp {mpp:.4g} if the microscope's record confirms it",
+                f"Check the scale file. {GIVE_MPP}: {mpp:.4g}, if the microscope's record confirms it",
             )
         notices.append(f"{finding}; {source} was taken")
     if len(known) == 1:
@@ -138,7 +137,7 @@ def _no_scale(where: str | Path, bound: tuple[float, ...] | None) -> StainglassE
     return StainglassError(
         where,
         f"nothing says how many µm a pixel is{hint}",
-        "Pass --mpp with the µm per full-resolution pixel from the microscope's record",
+        f"{GIVE_MPP}, from the microscope's record",
     )
 
 

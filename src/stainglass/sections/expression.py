@@ -14,6 +14,7 @@ from stainglass.genes.axis import map_genes
 from stainglass.sections.anndata_ import anndata_counts, is_anndata, patient_in
 from stainglass.sections.assemble import Counts
 from stainglass.sections.checks import checked_counts
+from stainglass.sections.names import name_of
 from stainglass.sections.st import is_st_folder, patient_of, st_counts, st_expression_ids
 
 
@@ -61,12 +62,6 @@ def read_expression(path: Path) -> list[Expression]:
             "no counts without a picture here: neither counts/ of an ST folder that no image goes with, nor .h5ad files",
             "Leave prepare.expression out, or give such a folder",
         )
-    names = [one.id for one in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise StainglassError(
-            path, f"two files are called {twice}", "Give each another name before its first dot"
-        )
     return found
 
 
@@ -77,7 +72,7 @@ def _of_file(path: Path) -> Expression:
         raise StainglassError(
             path, f"not a readable AnnData ({error})", "Write it again with anndata ≥ 0.8"
         ) from error
-    name, patient = path.name.split(".")[0], patient_in(spots)
+    name, patient = name_of(path), patient_in(spots)
     if patient is None:
         raise StainglassError(
             path, 'obs["patient"] does not name one patient, so nobody can tell whether that patient is held out',

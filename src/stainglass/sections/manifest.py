@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainglass.errors import StainglassError
+from stainglass.sections.names import name_of
 from stainglass.sections.read import SectionSource, read_section
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def _source(manifest: Path, number: int, row: dict[str, str]) -> SectionSource:
         )
 
     groups = {column: value for column, value in row.items() if column not in KNOWN and value}
-    return SectionSource(row["id"], row["patient"], groups, read)
+    told = {column: row[column] for column in ("mpp", "section") if row.get(column)}
+    told |= {"path": name_of(data), **({} if slide is None else {"slide": slide.name})}
+    return SectionSource(row["id"], row["patient"], groups, read, told)
 
 
 def _resolved(manifest: Path, text: str, where: str) -> Path:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainglass.errors import StainglassError
+from stainglass.sections.names import name_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from stainglass.sections.section import Section
+    from stainglass.sections.slides import Slide
 
 KINDS = ("spaceranger", "st", "anndata")
 
@@ -29,12 +31,15 @@ class SectionSource:
         Further properties from a manifest.
     reader
         Reads it.
+    told
+        What it is read from and how, in names that stay when a folder moves.
     """
 
     id: str
     patient: str
     groups: dict[str, str]
     reader: Callable[[], Section]
+    told: dict[str, str] = field(default_factory=dict)
 
     def read(self) -> Section:
         """Read and check the section."""
@@ -50,7 +55,7 @@ def kind_of(path: Path) -> str:
         When it is none of them, with what was looked for.
     """
     from stainglass.sections.anndata_ import is_anndata
-    from stainglass.sections.spaceranger import is_spaceranger
+    from stainglass.sections.spaceranger import is_spaceranger, only_bins
     from stainglass.sections.st import is_st_folder
 
     if not path.exists():
@@ -59,7 +64,7 @@ def kind_of(path: Path) -> str:
         return "st"
     if is_anndata(path):
         return "anndata"
-    if path.is_dir() and is_spaceranger(path):
+    if path.is_dir() and (only_bins(path) is not None or is_spaceranger(path)):
         return "spaceranger"
     raise StainglassError(
         path,
@@ -75,7 +80,7 @@ def read_section(
     *,
     id: str | None = None,
     patient: str | None = None,
-    slide: str | Path | None = None,
+    slide: str | Path | Slide | None = None,
     mpp: float | None = None,
     kind: str | None = None,
     section: str | None = None,
@@ -92,7 +97,7 @@ def read_section(
     patient
         The patient; by default the section's id (for ST arrays its leading letters).
     slide
-        The full-resolution slide, when it lies elsewhere.
+        The full-resolution slide, when it lies elsewhere; opened or not (`stainglass.sections.spots.NoSlide`: none is needed).
     mpp
         µm per full-resolution px; wins over what is found, and is held against it.
     kind
@@ -107,7 +112,7 @@ def read_section(
     """
     from stainglass.sections.anndata_ import read_anndata, read_anndata_file
 
-    slide = Path(slide) if slide is not None else None
+    slide = Path(slide) if isinstance(slide, str) else slide
     if not isinstance(path, str | Path):
         return read_anndata(path, id=id or "section", patient=patient, slide=slide, mpp=mpp)
     path = Path(path)
@@ -119,9 +124,9 @@ def read_section(
 
         return read_st(path, _only(path, section), id=id, patient=patient, slide=slide, mpp=mpp)
     if kind == "spaceranger":
-        from stainglass.sections.spaceranger import read_spaceranger
+        from stainglass.sections.spaceranger import only_bins, read_spaceranger
 
-        return read_spaceranger(path, id=id, patient=patient, slide=slide, mpp=mpp)
+        return read_spaceranger(only_bins(path) or path, id=id, patient=patient, slide=slide, mpp=mpp)
     raise StainglassError(path, f"unknown kind {kind!r}", f"Choose one of {', '.join(KINDS)}")
 
 
@@ -136,7 +141,7 @@ def _only(folder: Path, section: str | None) -> str:
     raise StainglassError(
         folder,
         f"{len(ids)} sections with an image ({', '.join(ids[:8])})",
-        "Say which one with section=, or read them all",
+        "Say which one with section= (--section of generate), or read them all",
     )
 
 
@@ -163,10 +168,21 @@ def read_sections(path: str | Path) -> list[SectionSource]:
         raise StainglassError(
             path, "no section in this folder", "Give a manifest.csv or the folder of a section"
         )
+    names = [source.id for source in sources]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise StainglassError(
+            path, f"two sections are called {twice}", "Rename one, or give a manifest with an id for each"
+        )
     return sources
 
 
 def _sources_of_folder(path: Path) -> list[SectionSource]:
+    from stainglass.sections.spaceranger import only_bins, sections_within
+
+    if (bins := only_bins(path)) is not None:
+        return [_source(bins)]
+    if len(within := sections_within(path)) > 1:
+        return [_source(child) for child in within]
     try:
         kind = kind_of(path)
     except StainglassError:
@@ -177,11 +193,8 @@ def _sources_of_folder(path: Path) -> list[SectionSource]:
         return [_source(path)]
     if (path / "manifest.csv").is_file():
         return read_sections(path / "manifest.csv")
-    return [
-        _source(child)
-        for child in sorted(path.iterdir())
-        if not child.name.startswith(".") and _readable(child)
-    ]
+    children = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
+    return [_source(only_bins(child) or child) for child in children if only_bins(child) or _readable(child)]
 
 
 def _st_ids(path: Path) -> list[str]:
@@ -201,11 +214,14 @@ def _st_source(folder: Path, section: str) -> SectionSource:
     from stainglass.sections.st import patient_of
 
     return SectionSource(
-        section, patient_of(section), {}, lambda: read_section(folder, kind="st", section=section)
+        section,
+        patient_of(section),
+        {},
+        lambda: read_section(folder, kind="st", section=section),
+        {"path": name_of(folder), "section": section},
     )
 
 
 def _source(path: Path) -> SectionSource:
-    resolved = path.resolve()
-    name = (resolved.parent if resolved.name == "outs" else resolved).name.split(".")[0]
-    return SectionSource(name, name, {}, lambda: read_section(path, id=name))
+    name = name_of(path)
+    return SectionSource(name, name, {}, lambda: read_section(path, id=name), {"path": name})

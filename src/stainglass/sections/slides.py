@@ -37,6 +37,8 @@ class Slide(ABC):
     """
 
     backend: str
+    holds_pixels = True
+    """Whether there is an image at all: `NoSlide` has none, and no bounds."""
 
     def __init__(self, path: Path, levels: list[tuple[int, int]], mpp_claim: float | None) -> None:
         self.path = path

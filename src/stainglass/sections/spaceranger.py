@@ -7,6 +7,7 @@ full-resolution slide, which Space Ranger does not keep; its hires and lowres im
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.sections.assemble import Raw, assemble
 from stainglass.sections.matrices import TenxMatrix, is_tenx_h5, read_mtx, read_tenx_h5
+from stainglass.sections.names import BINS, name_of
 from stainglass.sections.positions import is_positions, read_positions
 from stainglass.sections.section import Section
 from stainglass.sections.slides import Slide, open_slide
@@ -52,6 +54,39 @@ def is_spaceranger(path: Path) -> bool:
     return bool(_matrices(files)) and any(is_positions(file) for file in files)
 
 
+def sections_within(path: Path) -> list[Path]:
+    """Folders in a folder that are sections by themselves, each with a matrix and positions."""
+    if not path.is_dir():
+        return []
+    children = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return [child for child in children if child.name != "outs" and is_spaceranger(child)]
+
+
+def only_bins(path: Path) -> Path | None:
+    """The folder of the one bin size that a Visium HD run wrote; None where there is no such run.
+
+    Raises
+    ------
+    StainglassError
+        When there are several bin sizes: all of them are of the same tissue.
+    """
+    places = [path, path / "binned_outputs", path / "outs", path / "outs" / "binned_outputs"]
+    found = {
+        int(size.group(1)): child
+        for place in places
+        if place.is_dir()
+        for child in place.iterdir()
+        if (size := BINS.fullmatch(child.name)) and child.is_dir()
+    }
+    if len(found) > 1:
+        sizes = sorted(found)
+        raise StainglassError(
+            path, f"holds one tissue in bins of {', '.join(map(str, sizes))} µm",
+            f"Give the folder of one bin size, such as {found[min(sizes, key=lambda um: abs(um - 8))]}",
+        )  # fmt: skip
+    return next(iter(found.values()), None)
+
+
 def _listing(path: Path) -> list[Path]:
     """Files of the folder (or its ``outs``) and of the folders in it; hidden ones are no data."""
     base = path / "outs" if (path / "outs").is_dir() else path
@@ -82,18 +117,10 @@ def _find(path: Path) -> _Files:
         raise StainglassError(
             path, "no *_feature_bc_matrix (h5 or mtx folder) here", "Give the folder Space Ranger wrote"
         )
-    filtered = [
-        file for file in matrices if "filtered" in str(file.relative_to(path)) and file.suffix == ".h5"
-    ]
-    if len(filtered) > 1:
-        raise StainglassError(
-            path,
-            f"several filtered matrices ({', '.join(file.name for file in filtered[:4])})",
-            "Put every section into a folder of its own",
-        )
     positions = [file for file in files if is_positions(file)]
     if not positions:
         raise StainglassError(path, "no spot positions here", "Copy the folder spatial/ as well")
+    _refuse_several(path, matrices, files)
     positions.sort(key=lambda file: "positions" not in file.name)
     images = {
         key: file
@@ -105,12 +132,44 @@ def _find(path: Path) -> _Files:
     return _Files(path, matrices[0], positions[0], scale, images)
 
 
+_SAMPLE = re.compile(r"(.*?)[_.-]*((filtered|raw)_.*|matrix\.mtx.*|tissue_positions.*|scalefactors_json.*)")
+"""The name of a sample that stands before Space Ranger's own name of a file, as in GEO."""
+
+
+def _refuse_several(path: Path, matrices: list[Path], files: list[Path]) -> None:
+    """Files of several samples in one folder: counts of one would be put on the image of another.
+
+    Filtered and raw, HDF5 and Matrix Market of one sample may lie beside each other; its positions and its scale file too, under
+    the names of two versions.
+    """
+
+    def samples(some: list[Path]) -> set[str]:
+        found = [(file, _SAMPLE.fullmatch(file.name)) for file in some]
+        return {
+            name.group(1) or ("" if file.parent.name.endswith("matrix") else file.parent.name)
+            for file, name in found
+            if name
+        }
+
+    named = [file for file in matrices if file.suffix == ".h5" or not file.parent.name.endswith("matrix")]
+    positions = [
+        file for file in files if file.name.partition(".")[0].endswith(("positions", "positions_list"))
+    ]
+    scales = [file for file in files if file.name.endswith("scalefactors_json.json")]
+    for kind, some in (("matrices", named), ("spot positions", positions), ("scale files", scales)):
+        if len(found := samples(some)) > 1:
+            raise StainglassError(
+                path, f"{kind} of several samples ({', '.join(sorted(found)[:4])})",
+                "Put every section into a folder of its own, or name each in a manifest",
+            )  # fmt: skip
+
+
 def read_spaceranger(
     path: Path,
     *,
     id: str | None = None,
     patient: str | None = None,
-    slide: Path | None = None,
+    slide: Path | Slide | None = None,
     mpp: float | None = None,
 ) -> Section:
     """Read a Space Ranger folder, or its ``outs``, or one bin size of Visium HD (``square_008um``).
@@ -134,7 +193,7 @@ def read_spaceranger(
     opened, slide_scale, notices = _slide(files, scale, slide)
     if matrix.not_genes:
         notices.append(f"{matrix.not_genes} features that are no genes (antibodies, guides, …) were left out")
-    name = _name(path)
+    name = name_of(path)
     bin_um = scale.get("bin_size_um")
     return assemble(
         Raw(
@@ -148,15 +207,11 @@ def read_spaceranger(
             spot_diameter_um=float(bin_um or SPOT_DIAMETER_UM),
             spot_pitch_um=float(bin_um or SPOT_PITCH_UM),
             scale=_scale_sources(scale, mpp, bin_um),
+            frame_px_yx=None if slide is None else _frame_px(files, scale),
             files=_input_files(files, matrix),
             notices=notices,
         )
     )
-
-
-def _name(path: Path) -> str:
-    resolved = path.resolve()
-    return resolved.parent.name if resolved.name == "outs" else resolved.name
 
 
 def _input_files(files: _Files, matrix: TenxMatrix) -> list[Path]:
@@ -182,10 +237,22 @@ def _scale_sources(scale: dict[str, float], mpp: float | None, bin_um: float | N
     return sources
 
 
-def _slide(files: _Files, scale: dict[str, float], slide: Path | None) -> tuple[Slide, float, list[str]]:
+def _frame_px(files: _Files, scale: dict[str, float]) -> tuple[float, float] | None:
+    """(height, width) of the full-resolution slide, by the first smaller image that says how it was scaled."""
+    for key, factor, _ in IMAGES:
+        if key in files.images and factor in scale:
+            with open_slide(files.images[key]) as image:
+                height, width = image.size_px_yx
+            return height / scale[factor], width / scale[factor]
+    return None
+
+
+def _slide(
+    files: _Files, scale: dict[str, float], slide: Path | Slide | None
+) -> tuple[Slide, float, list[str]]:
     """The image to use, its px per full-resolution px, and what it cannot show."""
     if slide is not None:
-        return open_slide(slide), 1.0, []
+        return (slide if isinstance(slide, Slide) else open_slide(slide)), 1.0, []
     for key, factor, called in IMAGES:
         if key not in files.images:
             continue

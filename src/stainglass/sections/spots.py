@@ -14,12 +14,13 @@ from stainglass.sections.slides import WHITE, Slide
 
 
 class NoSlide(Slide):
-    """Stands where there is no image: white, as large as the spots need."""
+    """Stands where there is no image and none is needed: white, without bounds."""
 
     backend = "none"
+    holds_pixels = False
 
-    def __init__(self, size_px_yx: tuple[int, int]) -> None:
-        super().__init__(Path("no slide"), [size_px_yx], None)
+    def __init__(self) -> None:
+        super().__init__(Path("no slide"), [(1, 1)], None)
 
     def _read_inside(self, top: int, left: int, height: int, width: int, level: int) -> NDArray[np.uint8]:
         return np.full((height, width, 3), WHITE, np.uint8)
@@ -46,8 +47,4 @@ def read_spots(adata: AnnData, *, id: str = "adata", mpp: float | None = None) -
         adata = adata.copy()
         adata.obsm["spatial"] = np.asarray(adata.obsm["spatial_um_yx"], dtype=np.float64)[:, ::-1]
         mpp = 1.0  # one "px" is one µm
-    places = (
-        np.asarray(adata.obsm["spatial"], dtype=np.float64) if "spatial" in adata.obsm else np.zeros((1, 2))
-    )
-    far = np.nanmax(np.where(np.isfinite(places), places, 0), axis=0, initial=1)
-    return read_anndata(adata, id=id, slide=NoSlide((int(far[-1]) + 2, int(far[0]) + 2)), mpp=mpp)
+    return read_anndata(adata, id=id, slide=NoSlide(), mpp=mpp)

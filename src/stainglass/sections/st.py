@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix
 from stainglass.errors import StainglassError
 from stainglass.sections.assemble import Counts, Raw, assemble
 from stainglass.sections.section import Section
-from stainglass.sections.slides import open_slide
+from stainglass.sections.slides import Slide, open_slide
 
 SPOT_DIAMETER_UM = 100.0
 SPOT_PITCH_UM = 200.0
@@ -65,7 +65,7 @@ def read_st(
     *,
     id: str | None = None,
     patient: str | None = None,
-    slide: Path | None = None,
+    slide: Path | Slide | None = None,
     mpp: float | None = None,
 ) -> Section:
     """Read one section of such a folder.
@@ -94,7 +94,7 @@ def read_st(
             patient=patient or patient_of(section),
             counts=_counts(counts_file),
             places=_places(places_file),
-            slide=open_slide(image),
+            slide=image if isinstance(image, Slide) else open_slide(image),
             slide_scale=1.0,
             spot_diameter_um=SPOT_DIAMETER_UM,
             spot_pitch_um=SPOT_PITCH_UM,
