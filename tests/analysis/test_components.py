@@ -17,6 +17,7 @@ from stainglass.analysis.agreement import (
     mean_dice,
     moved,
     rand_index,
+    strata_of_blocks,
 )
 from stainglass.analysis.components import Components
 from stainglass.analysis.polygons import area_of, contains
@@ -179,7 +180,7 @@ class TestAgreement:
         rng = np.random.default_rng(0)
         blobs = (ndimage.gaussian_filter(rng.normal(size=(12, 12)), 2) > 0).astype(int).ravel()
         one = np.zeros(144, int)
-        draws, moves = block_draws(centres, one, rng), moved(144, one)
+        draws, moves = block_draws(centres, one, rng), moved(centres, one)
         same = compared(blobs, blobs, rand_index, draws, moves)
         assert (same.value, same.low, same.high) == (1.0, 1.0, 1.0)
         assert same.chance < 0.3
@@ -191,8 +192,31 @@ class TestAgreement:
         centres, section = np.tile(lattice((4, 4)), (2, 1)), np.repeat([0, 1], 16)
         for at in block_draws(centres, section, np.random.default_rng(0), times=5):
             assert set(section[at]) == {0, 1}
-        for at in moved(32, section):
+        for at in moved(centres, section):
             assert (section[at] == section).all()
             step = (at - np.arange(32)) % 16
             assert ((step >= 4) & (step <= 12)).all()
             assert sorted(at) == list(range(32))
+
+    def test_the_order_of_the_spots_makes_no_difference(self):
+        rng = np.random.default_rng(0)
+        centres, section = np.tile(lattice((6, 5)), (2, 1)), np.repeat([0, 1], 30)
+        values, order = rng.normal(size=60), rng.permutation(60)
+        for at, mixed in zip(moved(centres, section), moved(centres[order], section[order]), strict=True):
+            np.testing.assert_array_equal(values[at][order], values[order][mixed])
+
+    def test_draws_vary_as_much_as_tissue_does(self):
+        """Two blocks a section: as many draws as there are blocks would vary half as much."""
+        centres = np.column_stack([np.zeros(80), np.tile(np.arange(20) * 50.0, 4)])
+        section, rng = np.repeat(np.arange(4), 20), np.random.default_rng(0)
+        true, drawn = [], []
+        for _ in range(300):
+            values = rng.normal(size=8)[section * 2 + (centres[:, 1] >= 500)]
+            true.append(values.mean())
+            drawn.append(np.var([values[at].mean() for at in block_draws(centres, section, rng, times=40)]))
+        assert np.mean(drawn) / np.var(true) == pytest.approx(1, abs=0.2)
+
+    def test_sections_of_one_block_vary_together(self):
+        np.testing.assert_array_equal(strata_of_blocks(np.array([0, 1, 2, 2, 2])), [0, 0, 2, 2, 2])
+        np.testing.assert_array_equal(strata_of_blocks(np.array([0, 2, 2, 3, 3, 3])), [2, 2, 2, 3, 3, 3])
+        np.testing.assert_array_equal(strata_of_blocks(np.array([4])), [4])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stainglass.analysis.labels import read_labels
+from stainglass.analysis.labels import _files, read_labels
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort
 from stainglass.config import Prepare
@@ -168,3 +168,17 @@ def test_the_published_labels_name_their_spots(shared: Path):
         assert known.mean() > 0.98
         cancer = labels["label"].str.contains("cancer").to_numpy()[known]
         assert np.corrcoef(cancer, share[np.array(names)[known]])[0, 1] > 0.4
+
+
+def test_a_file_is_of_the_longest_name_it_begins_with(tmp_path: Path):
+    for name in ("P3.tsv", "P3_rep2.tsv"):
+        (tmp_path / name).write_text("label")
+    sections = ("P3", "P3_rep2")
+    assert [(s, f.name) for s, f in _files(tmp_path, sections, sections)] == [
+        ("P3", "P3.tsv"),
+        ("P3_rep2", "P3_rep2.tsv"),
+    ]
+    assert [f.name for _, f in _files(tmp_path, ["P3"], sections)] == ["P3.tsv"]
+    (tmp_path / "P3_again.tsv").write_text("label")
+    with pytest.raises(StainglassError, match=r"P3.tsv and P3_again.tsv, both of section P3"):
+        _files(tmp_path, sections, sections)

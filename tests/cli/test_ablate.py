@@ -39,6 +39,13 @@ def test_variants_share_cohort_and_autoencoder_and_are_not_done_twice(
     written = [p.stat().st_mtime_ns for p in cards]
     assert call(monkeypatch, capsys, "ablate", plan, "--data", simulated, "--out", out)[0] == 0
     assert [p.stat().st_mtime_ns for p in cards] == written
+    other = tmp_path / "other.csv"
+    other.write_text(simulated.read_text() if simulated.is_file() else "id,patient,path\n")
+    before = (out / "provenance.json").read_text()
+    assert "holds a run on other data" in bad(
+        monkeypatch, capsys, "ablate", plan, "--data", other, "--out", out
+    )
+    assert (out / "provenance.json").read_text() == before
 
 
 def _told_bulk(cohort: Cohort, run: Path) -> None:
@@ -59,4 +66,7 @@ def test_a_recipe_without_variants_and_one_with_a_wrong_setting(
     assert "has no variants" in bad(monkeypatch, capsys, "ablate", recipe(tmp_path, {}), *words)
     wrong = recipe(tmp_path, {"odd": {"genes": {"colour": 3}}})
     assert "variant odd" in bad(monkeypatch, capsys, "ablate", wrong, *words)
+    apart = recipe(tmp_path, {"plain": {}, "more": {"evaluation": {"noise_seeds": [0, 1]}}})
+    said = bad(monkeypatch, capsys, "ablate", apart, *words)
+    assert "variant more: has another evaluation.noise_seeds" in said
     assert not (tmp_path / "out").exists()

@@ -74,3 +74,15 @@ def test_patches_lie_on_their_spots_and_grids_tile_the_tissue() -> None:
 def test_bulk_is_the_same_mean_for_every_spot() -> None:
     counts = np.array([[2.0, 0.0], [4.0, 6.0]], np.float32)
     assert as_bulk(counts).tolist() == [[3.0, 3.0], [3.0, 3.0]]
+
+
+def test_what_is_told_differently_has_another_digest() -> None:
+    spots = np.array([[0.0, 0.0], [100.0, 0.0]])
+    told = gather_conditions(
+        spots, spots, np.eye(2, dtype=np.float32), np.full(2, 55.0), ["a", "b"], 150.0, 2
+    )
+    swapped = gather_conditions(
+        spots, spots, np.eye(2, dtype=np.float32)[::-1], np.full(2, 55.0), ["a", "b"], 150.0, 2
+    )
+    assert told.digest() == told.take([0, 1]).digest()
+    assert told.digest() != swapped.digest()

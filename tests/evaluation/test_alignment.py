@@ -77,6 +77,13 @@ def test_no_cosine_stands_without_its_partner_and_their_gap(cards):
             assert rows[f"{base}_gap", subject] == pytest.approx(matched - mismatched), (metric, value)
 
 
+def test_shuffled_pictures_show_neither_their_place_nor_its_partner(cards):
+    faithful = cards[0]
+    for metric in ("clip_gene", "clip_gene_mismatched", "clip_gene_gap"):
+        assert abs(faithful.find(metric, "shuffled").value) < 0.35, metric
+    assert faithful.find("clip_gene", "generated").value > 0.6
+
+
 def test_recall_stands_beside_chance_and_colour(cards):
     card = cards[0]
     for k in KS:

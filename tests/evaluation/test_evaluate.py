@@ -198,3 +198,12 @@ def test_genes_of_another_patient_paint_another_picture(tissues, faithful):
     absent = alone.find("kid", "other_patient_genes")
     assert absent.value is None
     assert "no other patient" in absent.why
+
+
+def test_more_windows_than_readers_are_fitted_on_can_be_judged(tmp_path):
+    """The cap on training windows is for fitting and neighbours, not for training tissue as a subject."""
+    settings = replace(SETTINGS, n=24, bootstrap=20, seeds=(0,), train_max=16)
+    train, held_out = toy_tissue("train", 0), toy_tissue("test", 1)
+    card = evaluate(held_out, train, None, FaithfulPainter(), settings, tmp_path)
+    assert card.n == 24
+    assert card.find("kid", "train").n == 24

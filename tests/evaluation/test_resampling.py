@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from stainglass.errors import StainglassError
 from stainglass.evaluation.resampling import (
     Resampling,
+    _draw,
     derange,
     derange_as_far_as_possible,
     spatial_blocks,
@@ -94,3 +95,15 @@ def test_differences_are_paired():
     difference = draws.mean(values + 1) - draws.mean(values)
     assert difference.low == pytest.approx(1)
     assert difference.high == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("sections", "blocks"), [(1, 4), (4, 2), (4, 1)])
+def test_few_blocks_vary_as_much_as_tissue_does(sections, blocks):
+    """As many draws as there are blocks would vary (blocks - 1) / blocks as much, and a single one not at all."""
+    rng = np.random.default_rng(0)
+    block, groups = np.repeat(np.arange(sections * blocks), 10), np.repeat(np.arange(sections), blocks * 10)
+    drawn = [
+        _draw(block, groups, 200, rng) @ rng.normal(size=sections * blocks)[block] / len(block)
+        for _ in range(300)
+    ]
+    assert np.mean([draws.var() for draws in drawn]) == pytest.approx(1 / (sections * blocks), rel=0.15)

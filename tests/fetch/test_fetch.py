@@ -202,3 +202,14 @@ def test_hub_sections_become_a_manifest(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "has no section GONE" in bad(
         monkeypatch, capsys, "fetch", "hest-1k", "--out", out, "--only", "GONE"
     )
+
+
+def test_what_did_not_come_from_an_address_is_not_overwritten(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, served: Web, tmp_path: Path
+) -> None:
+    served.serve("notes.txt", b"theirs")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "notes.txt").write_bytes(b"mine")
+    words = ("fetch", served.url("notes.txt"), "--out", tmp_path / "d")
+    assert "is here already, and did not come from" in bad(monkeypatch, capsys, *words)
+    assert (tmp_path / "d" / "notes.txt").read_bytes() == b"mine"

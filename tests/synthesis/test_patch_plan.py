@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from stainglass.cohort.splits import Split
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
-from stainglass.synthesis.patch_plan import LabelledSpots, Plan, plan_patches
+from stainglass.models.facts import Facts
+from stainglass.synthesis.patch_plan import LabelledSpots, Plan, paintable_sections, plan_patches
 
 
 def spots(*cells: tuple[str, str, str, int]) -> LabelledSpots:
@@ -99,3 +102,14 @@ def test_what_cannot_be_balanced_is_refused():
         plan_patches(TISSUE, 10, ("stage",))
     with pytest.raises(StainglassError, match="no spot has a label"):
         plan_patches(spots(), 10)
+
+
+def test_a_generator_that_has_seen_a_held_out_patient_is_refused():
+    facts = Facts("small", 1.0, 64, 90.0, 5, (), (), (), (), trained_on=("A1", "B1"), patients=("A", "B"))
+    cohort = SimpleNamespace(
+        path="cohort", sections=dict.fromkeys(("A1", "B2", "C1")), patients={"A1": "A", "B2": "B", "C1": "C"}
+    )
+    apart = Split("default", ("A1",), (), ("C1",))
+    assert paintable_sections(cohort, apart, facts) == ("A1",)
+    with pytest.raises(StainglassError, match="holds out B, which the generator was trained on"):
+        paintable_sections(cohort, Split("default", ("A1", "C1"), (), ("B2",)), facts)

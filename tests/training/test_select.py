@@ -30,7 +30,7 @@ def test_tissue_agrees_with_its_own_expression_better_than_with_another_spots(
 ) -> None:
     facts, split = generator.facts, cohort.split()
     assert facts is not None
-    selector, fitted_on = fit_selector(generator, cohort, split)
+    selector, fitted_on = fit_selector(generator, cohort, split.train)
     assert fitted_on == len(cohort.patches(split.train, facts.window_px))
     generator.register_modules(selector=selector)
     held_out = cohort.patches([*split.validation, *split.test], facts.window_px)
@@ -47,8 +47,19 @@ def test_tissue_agrees_with_its_own_expression_better_than_with_another_spots(
     assert (own[None] > torch.stack(turned)).float().mean() > 0.55
 
 
+def test_sections_whose_expression_is_not_told_teach_it_nothing(
+    cohort: Cohort, generator: TissuePipeline, tmp_path: Path
+) -> None:
+    untold, *told = cohort.split().train
+    recipe = small_recipe(sampling={"steps": 3, "candidates": 2}, train_denoiser={"unpaired": [untold]})
+    made = selecting_generator(cohort, cohort.split(), recipe, generator, tmp_path)
+    assert made.facts is not None
+    fitted_on = len(cohort.patches(told, made.facts.window_px))
+    assert f"fitted on {fitted_on} training windows" in made.facts.training[SELECTS]
+
+
 def test_fitting_twice_is_the_same(cohort: Cohort, generator: TissuePipeline) -> None:
-    one, other = (fit_selector(generator, cohort, cohort.split())[0].state_dict() for _ in range(2))
+    one, other = (fit_selector(generator, cohort, cohort.split().train)[0].state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -86,7 +97,7 @@ def test_a_generator_that_is_told_the_mean_has_nothing_to_select_by(
     assert generator.facts is not None
     generator.facts = replace(generator.facts, told="bulk")
     with pytest.raises(StainglassError, match="its section's mean"):
-        fit_selector(generator, cohort, cohort.split())
+        fit_selector(generator, cohort, cohort.split().train)
 
 
 def test_a_gene_that_a_section_did_not_measure_says_nothing(
@@ -105,7 +116,7 @@ def test_a_gene_that_a_section_did_not_measure_says_nothing(
         return replace(found, counts=counts, measured=measured)
 
     monkeypatch.setattr(Cohort, "conditions", half_unmeasured)
-    selector, _ = fit_selector(generator, cohort, split)
+    selector, _ = fit_selector(generator, cohort, split.train)
     told = half_unmeasured(
         cohort, cohort.patches(split.train, facts.window_px), facts.axis, facts.reach_um, 4
     )

@@ -90,7 +90,8 @@ def block_draws(
 ) -> list[Int64[np.ndarray, m]]:
     """Bootstrap draws of spots (indices, with repeats): square blocks of tissue are drawn within each section.
 
-    The side is halved until there are eight blocks, so that small tissue still gives an interval.
+    The side is halved until there are eight blocks, so that small tissue still gives an interval. Of m blocks m − 1 are drawn,
+    as else few blocks would vary too little (Rao & Wu 1988); sections of one block are drawn from together.
     """
     for _ in range(8):
         cells = np.column_stack([sections, np.floor(centres_um_yx / side_um).astype(np.int64)])
@@ -99,23 +100,43 @@ def block_draws(
             break
         side_um /= 2
     members = [np.flatnonzero(block.reshape(-1) == i) for i in range(len(keys))]
-    by_section = [np.flatnonzero(keys[:, 0] == s) for s in np.unique(keys[:, 0])]
+    strata = strata_of_blocks(keys[:, 0])
+    by_stratum = [np.flatnonzero(strata == s) for s in np.unique(strata)]
     return [
-        np.concatenate([members[i] for blocks in by_section for i in rng.choice(blocks, len(blocks))])
+        np.concatenate(
+            [members[i] for blocks in by_stratum for i in rng.choice(blocks, max(len(blocks) - 1, 1))]
+        )
         for _ in range(times)
     ]
 
 
-def moved(n: int, sections: Int64[np.ndarray, n], moves: int = MOVES) -> list[Int64[np.ndarray, n]]:
-    """Permutations that give every spot one at least a quarter of its section farther on (spots come by row).
+def strata_of_blocks(sections: Int64[np.ndarray, b]) -> Int64[np.ndarray, b]:
+    """The stratum each block is drawn in: its section, or, of sections of one block, all of these together.
 
-    A map keeps its blobs when it is moved so; it only loses its place. A section of one spot keeps it.
+    A single one of them joins the section with the fewest blocks, as alone it would never vary.
     """
-    found = []
+    names, count = np.unique(sections, return_counts=True)
+    lone, others = names[count == 1], names[count > 1]
+    if not len(lone):
+        return sections
+    joined = lone[0] if len(lone) > 1 or not len(others) else others[np.argmin(count[count > 1])]
+    return np.where(np.isin(sections, lone), joined, sections)
+
+
+def moved(
+    centres_um_yx: Float64[np.ndarray, "n 2"], sections: Int64[np.ndarray, n], moves: int = MOVES
+) -> list[Int64[np.ndarray, n]]:
+    """Permutations that give every spot one at least a quarter of its section farther on, row by row.
+
+    A map keeps its blobs when it is moved so; it only loses its place. A section of one spot keeps it. In which order spots
+    are handed over makes no difference.
+    """
+    found, n = [], len(sections)
+    row_by_row = np.lexsort((centres_um_yx[:, 1], centres_um_yx[:, 0]))
     for share in np.linspace(0.25, 0.75, moves):
         at = np.arange(n)
         for section in np.unique(sections):
-            inside = np.flatnonzero(sections == section)
+            inside = row_by_row[sections[row_by_row] == section]
             step = min(max(1, round(share * len(inside))), max(len(inside) - 1, 0))
             at[inside] = np.roll(inside, -step)
         found.append(at)

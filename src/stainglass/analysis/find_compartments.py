@@ -142,7 +142,7 @@ class CompartmentStudy:
     def figures(self) -> list[dict[str, Any]]:
         """Expression against appearance, real and generated; on simulated tissue expression against the truth too."""
         draws = block_draws(self.judged.centres_um_yx, self.judged.section, np.random.default_rng(self.seed))
-        moves = moved(len(self), self.judged.section)
+        moves = moved(self.judged.centres_um_yx, self.judged.section)
         pairs = [
             (self.expression, names, "expression", f"{w} picture") for w, names in self.appearance.items()
         ]

@@ -277,7 +277,7 @@ class _Section:
             k: np.array([len(np.unique(one)) - 1 for one in found], np.float64) for k, found in labels.items()
         }
         area_mm2 = painted.real[0, ..., 0].size * (painted.mpp / 1000) ** 2
-        moves = moved(len(painted), np.zeros(len(painted), np.int64))
+        moves = moved(painted.centres_um_yx, np.zeros(len(painted), np.int64))
         covered = {k: [one > 0 for one in found] for k, found in labels.items()}
 
         def overlap(at: Int64[np.ndarray, n]) -> float:
@@ -313,7 +313,7 @@ class _Section:
         n = len(self.painted)
         one = np.zeros(n, np.int64)
         draws = block_draws(self.painted.centres_um_yx, one, np.random.default_rng(self.how.seed))
-        moves = moved(n, one)
+        moves = moved(self.painted.centres_um_yx, one)
         rows = []
         for a, b in PAIRS:
             x, y = components[a], components[b]

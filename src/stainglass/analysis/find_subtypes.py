@@ -152,9 +152,8 @@ class _Study:
         }
         if drawn is not None:
             self._teach_labels(drawn, window_um)
-        n = len(judged.section)
         self.draws = block_draws(judged.centres_um_yx, judged.section, np.random.default_rng(seed))
-        self.moves = moved(n, judged.section)
+        self.moves = moved(judged.centres_um_yx, judged.section)
 
     def _teach_labels(self, drawn: SpotLabels, window_um: float) -> None:
         windows = self.training.windows

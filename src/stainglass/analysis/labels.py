@@ -67,7 +67,7 @@ def read_labels(path: Path, cohort: Cohort, sections: Sequence[str]) -> SpotLabe
     """
     if not path.exists():
         raise StainglassError(path, "no such file or folder", "Check --labels")
-    files = _files(path, sections)
+    files = _files(path, sections, tuple(cohort.sections))
     found, notes = dict[str, "pd.Series[str]"](), list[str]()
     for section, file in files:
         labels, told = (
@@ -87,21 +87,34 @@ def read_labels(path: Path, cohort: Cohort, sections: Sequence[str]) -> SpotLabe
     return SpotLabels(found, tuple(notes))
 
 
-def _files(path: Path, sections: Sequence[str]) -> list[tuple[str, Path]]:
-    """Which file is of which section; a table with a column ``section`` is of all."""
+def _files(path: Path, sections: Sequence[str], all_sections: Sequence[str]) -> list[tuple[str, Path]]:
+    """Which file is of which section; a table with a column ``section`` is of all.
+
+    Raises
+    ------
+    StainglassError
+        When two files are of one section.
+    """
     if path.is_file():
         if path.suffix.lower() in TABLES and "section" in _table(path).columns:
             return [(section, path) for section in sections]
-        own = [section for section in sections if _is_of(path, section)]
+        own = [section for section in sections if _section_of(path, all_sections) == section]
         # A single file for a single section needs no name.
         return [(section, path) for section in (own or (sections if len(sections) == 1 else ()))]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*TABLES, *REGIONS))
-    return [(section, file) for section in sections for file in files if _is_of(file, section)]
+    whose = {file: _section_of(file, all_sections) for file in files}
+    for section in sections:
+        if len(of_it := [file.name for file in files if whose[file] == section]) > 1:
+            raise StainglassError(
+                path, f"holds {' and '.join(of_it)}, both of section {section}", "Leave one of them"
+            )
+    return [(section, file) for section in sections for file in files if whose[file] == section]
 
 
-def _is_of(file: Path, section: str) -> bool:
-    rest = file.name[len(section) :]
-    return file.name.startswith(section) and not rest[:1].isalnum()
+def _section_of(file: Path, sections: Sequence[str]) -> str | None:
+    """The section that a file's name begins with; the longest, so that P3_rep2.tsv is not one of P3."""
+    named = [one for one in sections if file.name.startswith(one) and not file.name[len(one) :][:1].isalnum()]
+    return max(named, key=len, default=None)
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.windows import Window
+from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.generator import Generator
+from stainglass.synthesis.spots import conditions_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def painted_section(
         raise StainglassError(cohort.path, f"no spot on the tissue of {section}", "Look at its proof image")
     if most is not None and len(windows) > most:
         windows = [windows[i] for i in np.linspace(0, len(windows) - 1, most).round().astype(int)]
-    key = _key(run, windows, settings, seed)
+    key = _key(run, windows, conditions_of(cohort, windows, facts), settings, seed)
     path = run / "analysis" / "painted" / f"{section}.npz"
     generated = _kept(path, key)
     if generated is None:
@@ -112,13 +113,14 @@ def painted_section(
     )
 
 
-def _key(run: Path, windows: list[Window], settings: SamplerSettings, seed: int) -> str:
+def _key(run: Path, windows: list[Window], told: Conditions, settings: SamplerSettings, seed: int) -> str:
     """What the painted pixels depend on."""
     weights = sorted((run / "generator").rglob("*.safetensors"))
     about = {
         "settings": asdict(settings),
         "seed": seed,
         "windows": [asdict(window) for window in windows],
+        "told": told.digest(),
         "weights": [(str(p.relative_to(run)), p.stat().st_size, p.stat().st_mtime_ns) for p in weights],
     }
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()

@@ -56,10 +56,12 @@ def ablate(
 
         tell_ablation(variants, out)
         return
-    from stainglass.cli.stages import prepared
+    from stainglass.cli.stages import prepared, refuse_other_data
     from stainglass.evaluation.ablation import Ablation
 
     _refuse_unjudged(variants)
+    _refuse_incomparable(plan, variants)
+    refuse_other_data(str(source or "simulated"), out)
     cohort, split = prepared(plan, source, out)
     folder = _shared_autoencoder(cohort, split, plan, out)
     cards: dict[str, list[Card]] = {}
@@ -87,6 +89,25 @@ def _refuse_unjudged(variants: Mapping[str, Recipe]) -> None:
             raise StainglassError(
                 f"variant {name}", f"{EfficientNetLite0.name} takes part in its training and no other judge's weights are given",
                 "Set evaluation.lpips_weights to the file with LPIPS weights",
+            )  # fmt: skip
+
+
+def _refuse_incomparable(plan: Recipe, variants: Mapping[str, Recipe]) -> None:
+    """A variant that is judged on other windows, under other noise or another split has no place in one table with the rest."""
+    from stainglass.errors import StainglassError
+
+    for name, variant in variants.items():
+        pairs = {
+            "split": (plan.split, variant.split),
+            **{
+                f"evaluation.{key}": (getattr(plan.evaluation, key), getattr(variant.evaluation, key))
+                for key in ("windows", "noise_seeds", "part")
+            },
+        }
+        if differs := [key for key, (one, other) in pairs.items() if one != other]:
+            raise StainglassError(
+                f"variant {name}", f"has another {', '.join(differs)} than the recipe, so it cannot be compared",
+                "Set it for the whole recipe",
             )  # fmt: skip
 
 

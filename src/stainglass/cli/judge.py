@@ -56,7 +56,8 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
     _refuse_seen(cohort, others, split, generator.facts)
     most = 2 * recipe.evaluation.windows  # the floor is real against other real windows, at the same N
     held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, most)
-    train = read_tissue(cohort, split.train, generator.facts, "train", TRAIN_WINDOWS)
+    least = max(TRAIN_WINDOWS, recipe.evaluation.windows)  # training tissue is a subject too, at the same N
+    train = read_tissue(cohort, split.train, generator.facts, "train", least)
     other = read_tissue(cohort, others, generator.facts, "other_patient", most) if others else None
     told = _read_expression(cohort, train)
     train, held_out, other = told(train), told(held_out), None if other is None else told(other)

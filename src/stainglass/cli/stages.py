@@ -184,6 +184,12 @@ def refuse_another_run(plan: Recipe, data: str, out: Path) -> None:
     remedy = "Choose another --out, or delete the run (stainglass run has --fresh)"
     if path.is_file() and load_recipe(path) != plan:  # settings that came since have their defaults there
         raise StainglassError(out, "holds a run with other settings", remedy)
+    refuse_other_data(data, out)
+
+
+def refuse_other_data(data: str, out: Path) -> None:
+    """A folder that holds a run on other data is not gone on with."""
+    remedy = "Choose another --out, or delete the run (stainglass run has --fresh)"
     provenance = out / "provenance.json"
     if provenance.is_file() and read_json(provenance, "provenance").get("data") != data:
         raise StainglassError(out, f"holds a run on other data than {data}", remedy)

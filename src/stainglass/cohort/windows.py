@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -87,6 +88,21 @@ class Conditions:
 
     def __len__(self) -> int:
         return len(self.present)
+
+    def digest(self) -> str:
+        """A hash of all that is told: windows told the same have the same."""
+        found = hashlib.sha256(repr(self.barcodes).encode())
+        for array in (
+            self.counts,
+            self.offsets_um_yx,
+            self.diameters_um,
+            self.present,
+            self.measured,
+            self.images,
+            self.depths,
+        ):
+            found.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def take(self, index: Sequence[int] | Int64[np.ndarray, m]) -> Conditions:
         """The conditions of these windows, in this order (repeats allowed)."""

@@ -196,6 +196,8 @@ def alignment_rows(stage: Stage, clip: TissueCLIP, train: Tissue) -> list[Row]:
             continue
         place = _Place(stage.split, subject.name, len(stage.real), len(subject.seeds), subject.resampling)
         swaps = [stage.partners.get(seed, first) for seed in (subject.seeds or (min(stage.partners),))]
+        if subject.name == "shuffled":  # exchanged by what they were shuffled by they would be right again
+            swaps = [swap[swap] for swap in swaps]
         seen = [measured.clip for measured in subject.sets if measured.clip is not None]
         with_genes = [(images, genes, swap) for images, swap in zip(seen, swaps)]
         with_real = [(images, real, swap) for images, swap in zip(seen, swaps)]

@@ -72,6 +72,7 @@ def evaluate(
     lpips, lpips_absent = _lpips(settings)
     n = equal_n(settings, held_out, train, other)
 
+    all_train = train
     train = train.take(train.chosen(settings.train_max, np.random.default_rng(settings.choice_seed)))
     train_features = judge_features(judges, train.pixels, "real training windows")
     nuclei = NucleusReader.fit(train.pixels, settings.mpp)
@@ -81,7 +82,18 @@ def evaluate(
 
     stages = [
         set_stage(
-            settings.split, held_out, train, other, painter, measurer, settings, n, pictures, True, other
+            settings.split,
+            held_out,
+            train,
+            other,
+            painter,
+            measurer,
+            settings,
+            n,
+            pictures,
+            True,
+            other,
+            all_train,
         ),
     ]
     if other is not None:

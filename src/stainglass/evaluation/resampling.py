@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from stainglass.analysis.agreement import strata_of_blocks
 from stainglass.errors import StainglassError
 
 FEW_SECTIONS = 5
@@ -67,11 +68,14 @@ class Resampling:
         B index arrays, each about half of the windows without duplicates.
     label
         What the bootstrap draws, for the card.
+    blocks
+        How many of them there are to draw from.
     """
 
     weights: Float64[np.ndarray, "b n"]
     halves: tuple[NDArray[np.int64], ...]
     label: str
+    blocks: int
 
     @classmethod
     def of(
@@ -90,7 +94,8 @@ class Resampling:
         else:
             weights = _draw(blocks, strata, times, rng)
             label = f"within section, spatial blocks of {side:.0f} µm"
-        return cls(weights, tuple(_half(blocks, rng) for _ in range(times)), label)
+        drawn = strata if label == "sections" else blocks
+        return cls(weights, tuple(_half(blocks, rng) for _ in range(times)), label, len(np.unique(drawn)))
 
     def mean(self, values: Float64[np.ndarray, n]) -> Estimate:
         """Mean over windows with its bootstrap interval."""
@@ -152,14 +157,21 @@ class Estimate:
 def _draw(
     groups: Int64[np.ndarray, n], strata: Int64[np.ndarray, n], times: int, rng: np.random.Generator
 ) -> Float64[np.ndarray, "b n"]:
-    """Draw groups with replacement within each stratum; return how often each window is drawn."""
+    """Draw groups with replacement within each stratum; return how often each window is drawn.
+
+    Of m groups m − 1 are drawn, each with weight m / (m − 1): so the mean varies as much as it should, where m of m would vary
+    by (m − 1) / m of that (Rao & Wu 1988). Strata of one group, which would not vary at all, are drawn from together.
+    """
+    _, first, of_window = np.unique(groups, return_index=True, return_inverse=True)
+    stratum_of = strata_of_blocks(strata[first])
     weights = np.zeros((times, len(groups)))
-    for stratum in np.unique(strata):
-        inside = np.flatnonzero(strata == stratum)
-        _, local = np.unique(groups[inside], return_inverse=True)
-        count = int(local.max()) + 1
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=times)
-        weights[:, inside] = drawn[:, local.reshape(-1)]
+    for stratum in np.unique(stratum_of):
+        inside = np.flatnonzero(stratum_of == stratum)
+        count = len(inside)
+        drawn = rng.multinomial(max(count - 1, 1), np.full(count, 1 / count), size=times)
+        scaled = np.zeros((times, len(first)))
+        scaled[:, inside] = drawn * (count / max(count - 1, 1))
+        weights += scaled[:, of_window.reshape(-1)]
     return weights
 
 
@@ -187,8 +199,10 @@ def derange(
         When no such permutation exists.
     """
     n, section = len(centres_um_yx), codes(sections)
-    distance = np.hypot(*(centres_um_yx[:, None] - centres_um_yx[None]).transpose(2, 0, 1))
-    allowed = (section[:, None] != section[None]) | (distance >= min_distance_um)
+    allowed = np.empty((n, n), dtype=bool)
+    for i in range(n):  # row by row, as thousands of windows would not fit into memory otherwise
+        away = centres_um_yx[i] - centres_um_yx
+        allowed[i] = (section[i] != section) | (np.hypot(away[:, 0], away[:, 1]) >= min_distance_um)
     np.fill_diagonal(allowed, False)
     # The matching takes the first free column of a row: shuffled rows and columns make it a random one.
     rows, columns = rng.permutation(n), rng.permutation(n)

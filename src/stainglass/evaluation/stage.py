@@ -18,6 +18,8 @@ from stainglass.evaluation.subjects import Plan, class_plan, image_plan, painted
 from stainglass.evaluation.tissue import Painter, Tissue
 
 LEAST_WINDOWS = 8
+ENOUGH_BLOCKS = 20
+"""Blocks from which on the intervals of a simulated mean missed the truth in 5 to 8 of 100 cases."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def set_stage(
     pictures: Pictures,
     with_real_subjects: bool,
     stranger: Tissue | None = None,
+    all_train: Tissue | None = None,
 ) -> Stage:
     """Choose the windows, paint and measure every subject on them.
 
@@ -91,6 +94,8 @@ def set_stage(
         Whether reconstruction, retrieval, mean image, train and other patient are judged here too.
     stranger
         Windows of a patient that is not of this part: their genes are told too.
+    all_train
+        More training windows than ``train``, where there are: training tissue as a subject is drawn from them.
     """
     rng = np.random.default_rng(settings.choice_seed)
     at = whole.chosen(n, rng)
@@ -107,7 +112,8 @@ def set_stage(
     if measurer.clip is not None and settings.tells_images:
         plans.append(image_plan(real, painter, measurer.clip))
     if with_real_subjects:
-        sample = train.take(train.chosen(n, rng))
+        source = all_train or train
+        sample = source.take(source.chosen(n, rng))
         beside = other.take(other.chosen(n, rng)) if other is not None else None
         plans += real_plans(real, train, painter, sample, beside)
         plans.append(class_plan(real, whole, distance, np.random.default_rng(settings.choice_seed)))
@@ -119,11 +125,17 @@ def set_stage(
             plan, real, features, resampling, measurer, settings, rng, pictures, split
         )
     notes = () if distance == settings.derange_um else (_short_of(split, distance, settings.derange_um),)
+    if resampling.blocks < ENOUGH_BLOCKS:
+        notes = (*notes, _few_blocks(split, resampling.blocks))
     return Stage(split, real, resampling, subjects, pool, deranged, notes)
 
 
 def _short_of(split: str, distance: float, asked: float) -> str:
     return f"{split}: the tissue is too small to shuffle {asked:.0f} µm away; {distance:.0f} µm was kept"
+
+
+def _few_blocks(split: str, blocks: int) -> str:
+    return f"{split}: intervals rest on {blocks} blocks of tissue, and with so few they miss the truth more often than 5 in 100"
 
 
 def _resampling(tissue: Tissue, settings: EvaluationSettings, rng: np.random.Generator) -> Resampling:

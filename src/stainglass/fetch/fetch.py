@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from stainglass.fetch.catalogue import GIGABYTE, Entry, RemoteFile
 from stainglass.fetch.download import download
 from stainglass.fetch.hub import fetch_hub
 from stainglass.fetch.unpack import unpack
-from stainglass.files import atomic_path, read_json, require_free_space, write_json
+from stainglass.files import atomic_path, read_json, require_free_space, sha256_of, write_json
 from stainglass.progress import console
 
 FORMAT = 1
@@ -63,6 +63,7 @@ def fetch(
         if _is_whole(record["files"].get(file.url), file, out):
             console.print(f"  {file.save_as}: already there", highlight=False)
             continue
+        _refuse_to_overwrite(file, out, record["files"])
         record["files"][file.url] = _fetch_file(file, out, keep_archives, sleep)
         write_json(out / RECORD, record)
     rows: Sequence[dict[str, str]] = entry.manifest
@@ -109,6 +110,20 @@ def _fetch_file(
         "into": file.into,
         "contents": contents,
     }
+
+
+def _refuse_to_overwrite(file: RemoteFile, out: Path, known: Mapping[str, Any]) -> None:
+    """Whatever has this name and did not come from this address is not ours to replace."""
+    final = out / file.into / file.save_as
+    ours = file.url in known or (
+        file.sha256 is not None and final.is_file() and sha256_of(final) == file.sha256.lower()
+    )
+    if final.exists() and not ours:
+        raise StainglassError(
+            final,
+            f"is here already, and did not come from {file.url}",
+            "Move it away, or choose another --out",
+        )
 
 
 def _is_whole(known: dict[str, Any] | None, file: RemoteFile, out: Path) -> bool:

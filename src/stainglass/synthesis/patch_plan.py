@@ -207,7 +207,11 @@ def paintable_sections(
     """
     held = {*split.validation, *split.test}
     known = [name for name in split.train if name in facts.trained_on and name in cohort.sections]
-    leaked = sorted(held & set(facts.trained_on))
+    leaked = sorted(
+        facts.seen(
+            held, (cohort.patients[name] for name in held if name in cohort.patients), split.shared_patients
+        )
+    )
     if leaked:
         raise StainglassError(
             cohort.path,

@@ -63,8 +63,11 @@ def distilled_generator(
     assert facts is not None
     refuse_other_tissue(teacher, cohort, split)
     loop, timing = recipe.distil, run / "timing.json"
-    if guide is not None:
-        same_checkpoint(run / "checkpoint.json", fingerprint(str(loop.guide), guide))
+    began = [
+        fingerprint("teacher", teacher),
+        *([] if guide is None else [fingerprint(str(loop.guide), guide)]),
+    ]
+    same_checkpoint(run / "checkpoint.json", "; ".join(began))
     taught = taught_sampling(facts, loop)
     low, high = taught.interval
     timed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,6 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.splits import Split
 from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 from stainglass.models.autoencoder import encode_pixels, pixels_to_input
@@ -35,7 +35,9 @@ LEAST_DEVIATION = 1e-3
 BATCH = 16
 
 
-def ready_to_select(pipeline: TissuePipeline, cohort: Cohort, split: Split, candidates: int) -> None:
+def ready_to_select(
+    pipeline: TissuePipeline, cohort: Cohort, sections: Sequence[str], candidates: int
+) -> None:
     """Give a generator that is to paint several candidates what chooses between them; take it from one that is not.
 
     Its facts then say so. What was fitted to another denoiser is of no use to this one, so it is fitted after every training.
@@ -51,7 +53,7 @@ def ready_to_select(pipeline: TissuePipeline, cohort: Cohort, split: Split, cand
     if candidates > 1:
         for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
             nn.Module.to(part, processes().device)
-        selector, windows = fit_selector(pipeline, cohort, split)
+        selector, windows = fit_selector(pipeline, cohort, sections)
         training[SELECTS] = (
             f"the best of {candidates} by {selector.config.components} components of expression that its denoiser reads, "
             f"fitted on {windows} training windows"
@@ -60,8 +62,8 @@ def ready_to_select(pipeline: TissuePipeline, cohort: Cohort, split: Split, cand
     pipeline.facts = replace(pipeline.facts, training=training)
 
 
-def fit_selector(pipeline: TissuePipeline, cohort: Cohort, split: Split) -> tuple[Selector, int]:
-    """Fit to a generator's denoiser, on windows around the spots of the training sections.
+def fit_selector(pipeline: TissuePipeline, cohort: Cohort, sections: Sequence[str]) -> tuple[Selector, int]:
+    """Fit to a generator's denoiser, on windows around the spots of these training sections.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def fit_selector(pipeline: TissuePipeline, cohort: Cohort, split: Split) -> tupl
     """
     facts = pipeline.facts
     assert facts is not None
-    windows = cohort.patches(split.train, facts.window_px)
+    windows = cohort.patches(sections, facts.window_px)
     if len(windows) > WINDOWS:
         windows = [windows[i] for i in np.linspace(0, len(windows) - 1, WINDOWS).round().astype(int)]
     if facts.told == "bulk" or len(windows) < FEWEST:

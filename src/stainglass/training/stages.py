@@ -274,7 +274,7 @@ def save_generator(
 
     One that is to paint several candidates learns first to choose between them.
     """
-    ready_to_select(pipeline, cohort, split, recipe.sampling.candidates)
+    ready_to_select(pipeline, cohort, told_sections(split, recipe.train_denoiser), recipe.sampling.candidates)
     if recipe.half:
         # torch's own `to`: that of diffusers warns of modules that must stay in single precision, and there are none.
         for part in (pipeline.autoencoder, pipeline.condnet, pipeline.denoiser):
