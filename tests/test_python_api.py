@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
@@ -15,7 +16,7 @@ from PIL import Image
 import stainglass
 from stainglass.cohort.cohort import Cohort
 from stainglass.synthesis.generator import Generator, Painted
-from stainglass.synthesis.stamp import SENTENCE, read_stamp
+from stainglass.synthesis.stamp import SENTENCE, Stamp, read_stamp, write_picture
 
 SLIDE_MPP = 0.5
 """Of the simulated slides; the generator paints at 1.0."""
@@ -188,11 +189,46 @@ def test_saved_pictures_say_what_they_are(painted: Painted, tmp_path: Path, suff
     for i, row in enumerate(rows[1:]):
         path = tmp_path / row[rows[0].index("file")]
         stamp = read_stamp(path)
-        assert stamp == painted.stamp(i)
+        assert stamp == painted.order.stamp(i)
         assert stamp.synthetic
         assert stamp.model == "small"
         assert stamp.mpp == 1.0
         assert " ".join(stamp.spots) == row[rows[0].index("spots")]
+
+
+def test_a_painting_that_was_stopped_goes_on(
+    generator: Generator, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = generator.order_cohort(cohort, ["P1"], 6, settings=QUICK)
+    whole = generator.paint(order)
+    old = tmp_path / order.file(5, ".png")
+    old.write_bytes(b"of a painting before")
+    written: list[Path] = []
+
+    def write(pixels: np.ndarray, stamp: Stamp, path: Path) -> Path:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path)
+        return write_picture(pixels, stamp, path)
+
+    monkeypatch.setattr("stainglass.synthesis.generator.write_picture", write)
+    with pytest.raises(KeyboardInterrupt):
+        generator.paint_into(order, tmp_path, batch=3)
+    assert not (tmp_path / "patches.csv").is_file()
+    first = written.copy()
+    written.clear()
+    generator.paint_into(order, tmp_path, batch=3)
+    assert {path.name for path in written} == {order.file(i, ".png") for i in (4, 5)}
+    for i in range(6):
+        kept = np.asarray(Image.open(tmp_path / order.file(i, ".png")))
+        assert np.abs(kept.astype(int) - whole.pixels[i]).max() <= 2
+    assert len(pd.read_csv(tmp_path / "patches.csv")) == 6
+    assert not (tmp_path / ".painting.json").exists()
+    written.clear()
+    another = generator.order_cohort(cohort, ["P1"], 3, seed=9, settings=QUICK)
+    generator.paint_into(another, tmp_path)  # finished, so it is painted anew
+    assert len(written) == 3
+    assert len(first) == 4
 
 
 def test_a_png_has_its_resolution_and_sentence(painted: Painted, tmp_path: Path) -> None:

@@ -82,7 +82,6 @@ def generate(
     if settings.depth == inf:
         settings = replace(settings, depth=None)
     generator.pipeline.require_selector(settings.candidates)
-    common: dict[str, Any] = {"seed": seed, "settings": settings, "batch": batch}
     if is_cohort:
         from stainglass.cohort.cohort import Cohort
 
@@ -98,12 +97,12 @@ def generate(
 
         tell_painting(generator.pipeline, min(windows, n or windows), settings, batch, out)
         return
-    painted = (
-        generator.generate_cohort(cohort, sections, n, layout=layout, **common)
+    order = (
+        generator.order_cohort(cohort, sections, n, layout=layout, seed=seed, settings=settings)
         if is_cohort
-        else generator.generate(spots, n, section=section or name_of(source), **common)
+        else generator.order(spots, n, section=section or name_of(source), seed=seed, settings=settings)
     )
-    painted.save(out, ".tif" if tiff else ".png")
+    generator.paint_into(order, out, batch=batch, suffix=".tif" if tiff else ".png")
     say_next(f"look at {out}, then stainglass evaluate RUN")
     print_result(out)
 

@@ -60,10 +60,8 @@ def run_stages(plan: Recipe, source: Path | None, out: Path, preset: str | None 
         sampling = plan.sampling
         settings = SamplerSettings.of(sampling)
         held_out = split.part(plan.evaluation.part)
-        painted = generator.generate_cohort(
-            cohort, held_out, SHOWN, seed=sampling.seed, settings=settings, batch=sampling.batch
-        )
-        painted.save(out / "generated")
+        order = generator.order_cohort(cohort, held_out, SHOWN, seed=sampling.seed, settings=settings)
+        generator.paint_into(order, out / "generated", batch=sampling.batch)
     _say(stages, "evaluation")
     if not (out / "evaluation" / "card.json").is_file():
         judge_run(out, cohort, plan)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import UInt8
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.errors import StainglassError
-from stainglass.files import atomic_path
-from stainglass.models.facts import Facts
+from stainglass.files import read_json, write_json
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
-from stainglass.synthesis.paint import paint_windows
+from stainglass.progress import progress_bar
+from stainglass.synthesis.order import Order
+from stainglass.synthesis.paint import paint_batch, paint_windows
 from stainglass.synthesis.spots import conditions_of, windows_of_adata
-from stainglass.synthesis.stamp import Stamp, write_picture
+from stainglass.synthesis.stamp import write_picture
+from stainglass.training.checkpoint import hash_of_weights
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+UNFINISHED = ".painting.json"
+"""Stands in a folder while pictures are painted into it."""
 
 
 @dataclass(frozen=True)
@@ -35,50 +39,32 @@ class Painted:
     ----------
     pixels
         uint8 (N, size, size, 3).
-    windows
-        One a picture.
-    conditions
-        What each was told, before thinning.
-    facts, seed
-        Of the model; the noise seed.
-    settings
-        How they were painted.
+    order
+        What was painted, from what, and how.
     """
 
     pixels: UInt8[np.ndarray, "n size size 3"]
-    windows: tuple[Window, ...]
-    conditions: Conditions
-    facts: Facts
-    seed: int
-    settings: SamplerSettings
+    order: Order
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.order)
 
-    def stamp(self, i: int) -> Stamp:
-        """Provenance of picture ``i``, as it is written into its metadata."""
-        window = self.windows[i]
-        y, x = window.centre_um_yx(self.facts.mpp)
-        spots = self.conditions.barcodes[i]
-        how = {**asdict(self.settings), "interval": list(self.settings.interval)}  # as JSON has it
-        return Stamp(self.facts.name, window.section, spots, self.seed, self.facts.mpp, (float(y), float(x)),
-                     "matched" if spots else "null", sampler=how)  # fmt: skip
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """One a picture."""
+        return self.order.windows
+
+    @property
+    def conditions(self) -> Conditions:
+        """What each was told, before thinning."""
+        return self.order.conditions
 
     def save(self, folder: str | Path, suffix: str = ".png") -> Path:
         """Write one stamped picture a window and ``patches.csv``; returns the table's path."""
         folder = Path(folder)
-        rows = []
-        for i, window in enumerate(self.windows):
-            stamp = self.stamp(i)
-            name = f"{window.section}_{window.spot or f'{window.top_px}_{window.left_px}'}{suffix}"
-            write_picture(self.pixels[i], stamp, folder / name)
-            y, x = stamp.centre_um_yx
-            rows.append({"file": name, "section": window.section, "spot": window.spot, "y_um": round(y, 2),
-                         "x_um": round(x, 2), "mpp": stamp.mpp, "seed": self.seed, "spots": " ".join(stamp.spots)})  # fmt: skip
-        table = folder / "patches.csv"
-        with atomic_path(table) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False)
-        return table
+        for i, pixels in enumerate(self.pixels):
+            write_picture(pixels, self.order.stamp(i), folder / self.order.file(i, suffix))
+        return self.order.write_table(folder, suffix)
 
 
 class Generator:
@@ -142,8 +128,16 @@ class Generator:
         StainglassError
             When the data do not fit the model: too few of its genes, no positions, no raw counts.
         """
+        order = self.order(adata, n, mpp=mpp, seed=seed, settings=settings, section=section)
+        return self.paint(order, batch)
+
+    def order(
+        self, adata: AnnData, n: int | None = None, *, mpp: float | None = None, seed: int = 0,
+        settings: SamplerSettings | None = None, section: str = "adata",
+    ) -> Order:  # fmt: skip
+        """What `generate` paints."""
         windows, conditions = windows_of_adata(adata, self.facts, mpp, section)
-        return self._paint(windows, conditions, n, seed, settings, batch)
+        return Order(tuple(windows), conditions, self.facts, seed, settings or self.facts.sampler).spread(n)
 
     def generate_cohort(
         self,
@@ -157,6 +151,15 @@ class Generator:
         batch: int = 16,
     ) -> Painted:
         """Paint windows of a cohort's sections: round its spots (``patches``) or tiling its tissue (``grid``)."""
+        return self.paint(
+            self.order_cohort(cohort, sections, n, layout=layout, seed=seed, settings=settings), batch
+        )
+
+    def order_cohort(
+        self, cohort: Cohort, sections: Sequence[str], n: int | None = None, *, layout: str = "patches", seed: int = 0,
+        settings: SamplerSettings | None = None,
+    ) -> Order:  # fmt: skip
+        """What `generate_cohort` paints."""
         if abs(cohort.mpp / self.facts.mpp - 1) > 0.05:
             raise StainglassError(
                 cohort.path,
@@ -169,9 +172,46 @@ class Generator:
             raise StainglassError(
                 cohort.path, f"no window on {', '.join(sections)}", "Look at the proof images"
             )
-        conditions = conditions_of(cohort, windows, self.facts)
-        painted = self._paint(windows, conditions, n, seed, settings, batch)
-        return replace(painted, facts=replace(self.facts, mpp=cohort.mpp))  # positions are the cohort's
+        if n is not None and n < len(windows):
+            windows = [windows[i] for i in np.linspace(0, len(windows) - 1, n).round().astype(np.int64)]
+        facts = replace(self.facts, mpp=cohort.mpp)  # positions are the cohort's
+        told = conditions_of(cohort, windows, self.facts)
+        return Order(tuple(windows), told, facts, seed, settings or self.facts.sampler)
+
+    def paint(self, order: Order, batch: int = 16) -> Painted:
+        """Paint what was ordered, all in memory."""
+        pixels = paint_windows(
+            self.pipeline, order.windows, order.conditions, order.seed, order.settings, batch
+        )
+        return Painted(pixels, order)
+
+    def paint_into(self, order: Order, folder: str | Path, *, batch: int = 16, suffix: str = ".png") -> Path:
+        """Paint what was ordered straight into a folder; a painting that was stopped goes on.
+
+        Returns
+        -------
+        The table, ``patches.csv``.
+        """
+        folder = Path(folder)
+        mark, todo = folder / UNFINISHED, list(range(len(order)))
+        weights = hash_of_weights(self.pipeline.autoencoder, self.pipeline.condnet, self.pipeline.denoiser)
+        began = {"order": order.digest(), "weights": weights}
+        if mark.is_file() and read_json(mark, "mark of a painting") == began:
+            since = mark.stat().st_mtime_ns  # what is older was there before
+            todo = [i for i in todo if not _is_newer(folder / order.file(i, suffix), since)]
+        else:
+            write_json(mark, began)
+        with progress_bar("painting", len(order), len(order) - len(todo)) as advance:
+            for first in range(0, len(todo), batch):
+                some = order.take(todo[first : first + batch])
+                for i, pixels in enumerate(
+                    paint_batch(self.pipeline, some.windows, some.conditions, some.seed, some.settings)
+                ):
+                    write_picture(pixels, some.stamp(i), folder / some.file(i, suffix))
+                    advance(1)
+        table = order.write_table(folder, suffix)
+        mark.unlink()
+        return table
 
     def paint_windows(
         self,
@@ -186,13 +226,6 @@ class Generator:
         conditions = conditions_of(cohort, windows, self.facts)
         return paint_windows(self.pipeline, windows, conditions, seed, settings or self.facts.sampler, batch)
 
-    def _paint(
-        self, windows: Sequence[Window], conditions: Conditions, n: int | None, seed: int,
-        settings: SamplerSettings | None, batch: int,
-    ) -> Painted:  # fmt: skip
-        if n is not None and n < len(windows):
-            chosen = np.linspace(0, len(windows) - 1, n).round().astype(np.int64)
-            windows, conditions = [windows[i] for i in chosen], conditions.take(chosen)
-        how = settings or self.facts.sampler
-        pixels = paint_windows(self.pipeline, windows, conditions, seed, how, batch)
-        return Painted(pixels, tuple(windows), conditions, self.facts, seed, how)
+
+def _is_newer(path: Path, since_ns: int) -> bool:
+    return path.is_file() and path.stat().st_mtime_ns >= since_ns
