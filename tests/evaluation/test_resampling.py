@@ -103,7 +103,7 @@ def test_few_blocks_vary_as_much_as_tissue_does(sections, blocks):
     rng = np.random.default_rng(0)
     block, groups = np.repeat(np.arange(sections * blocks), 10), np.repeat(np.arange(sections), blocks * 10)
     drawn = [
-        _draw(block, groups, 200, rng) @ rng.normal(size=sections * blocks)[block] / len(block)
+        _draw(block, groups, 200, rng)[0] @ rng.normal(size=sections * blocks)[block] / len(block)
         for _ in range(300)
     ]
     assert np.mean([draws.var() for draws in drawn]) == pytest.approx(1 / (sections * blocks), rel=0.15)

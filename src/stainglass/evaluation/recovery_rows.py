@@ -136,7 +136,7 @@ def _share_row(stage: Stage, metric: str, name: str, estimates: dict[str, Estima
         why = f"nothing to share: real windows give {real.value:.3f} [{real.low:.3f}, {real.high:.3f}]"
         return row(stage, name, f"{metric}_share", "higher", None, features=judge, on=on, why=why)
     by_seed = tuple(value / real.value for value in own.by_seed)
-    share = Estimate(own.value / real.value, own.draws / real.draws, own.label, by_seed)
+    share = Estimate(own.value / real.value, own.draws / real.draws, own.label, by_seed, own.tail)
     return row(stage, name, f"{metric}_share", "higher", share, features=judge, on=on)
 
 

@@ -16,6 +16,8 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from stainglass.analysis.agreement import strata_of_blocks
 from stainglass.errors import StainglassError
@@ -24,6 +26,8 @@ FEW_SECTIONS = 5
 """Below this many sections, a bootstrap of sections says nothing; blocks within sections are drawn."""
 
 FEW_BLOCKS = 8
+TAIL = 0.025
+"""Beyond either end of a 95 % interval."""
 HALVES_LABEL = "halves without duplicates, by spatial block"
 
 
@@ -68,14 +72,21 @@ class Resampling:
         B index arrays, each about half of the windows without duplicates.
     label
         What the bootstrap draws, for the card.
-    blocks
-        How many of them there are to draw from.
+    freedom
+        Degrees of freedom: how many blocks more than strata there are to draw from.
     """
 
     weights: Float64[np.ndarray, "b n"]
     halves: tuple[NDArray[np.int64], ...]
     label: str
-    blocks: int
+    freedom: int
+
+    @property
+    def tail(self) -> float:
+        """Share of draws beyond either end of a 95 % interval: fewer than .025, as Student's t has it for few blocks
+        (the expanded percentile interval, Hesterberg 2015).
+        """
+        return float(norm.cdf(student.ppf(TAIL, self.freedom))) if self.freedom > 0 else TAIL
 
     @classmethod
     def of(
@@ -90,22 +101,21 @@ class Resampling:
         strata = codes(sections)
         blocks, side = spatial_blocks(centres_um_yx, sections, block_um)
         if strata.max(initial=0) + 1 >= FEW_SECTIONS:
-            weights, label = _draw(strata, np.zeros_like(strata), times, rng), "sections"
+            groups, within, label = strata, np.zeros_like(strata), "sections"
         else:
-            weights = _draw(blocks, strata, times, rng)
-            label = f"within section, spatial blocks of {side:.0f} µm"
-        drawn = strata if label == "sections" else blocks
-        return cls(weights, tuple(_half(blocks, rng) for _ in range(times)), label, len(np.unique(drawn)))
+            groups, within, label = blocks, strata, f"within section, spatial blocks of {side:.0f} µm"
+        weights, freedom = _draw(groups, within, times, rng)
+        return cls(weights, tuple(_half(blocks, rng) for _ in range(times)), label, freedom)
 
     def mean(self, values: Float64[np.ndarray, n]) -> Estimate:
         """Mean over windows with its bootstrap interval."""
         draws = self.weights @ values / self.weights.sum(1)
-        return Estimate.of(float(values.mean()), draws, self.label)
+        return Estimate.of(float(values.mean()), draws, self.label, self.tail)
 
     def statistic(self, function: Callable[[Float64[np.ndarray, n]], float]) -> Estimate:
         """A statistic of window weights with its bootstrap interval."""
         whole = function(np.ones(self.weights.shape[1]))
-        return Estimate.of(whole, np.array([function(row) for row in self.weights]), self.label)
+        return Estimate.of(whole, np.array([function(row) for row in self.weights]), self.label, self.tail)
 
 
 @dataclass(frozen=True)
@@ -116,34 +126,38 @@ class Estimate:
     ----------
     by_seed
         The figure under each noise seed, where it was kept; their spread is not in the interval, which is over windows.
+    tail
+        Share of the draws beyond either end of the interval.
     """
 
     value: float
     draws: Float64[np.ndarray, b]
     label: str
     by_seed: tuple[float, ...] = ()
+    tail: float = TAIL
 
     @classmethod
-    def of(cls, value: float, draws: NDArray[np.float64], label: str) -> Estimate:
+    def of(cls, value: float, draws: NDArray[np.float64], label: str, tail: float = TAIL) -> Estimate:
         """From a value and its draws."""
-        return cls(value, np.asarray(draws, np.float64), label)
+        return cls(value, np.asarray(draws, np.float64), label, tail=tail)
 
     @property
     def low(self) -> float:
         """Lower end of the 95 % interval."""
-        return float(np.quantile(self.draws, 0.025))
+        return float(np.quantile(self.draws, self.tail))
 
     @property
     def high(self) -> float:
         """Upper end of the 95 % interval."""
-        return float(np.quantile(self.draws, 0.975))
+        return float(np.quantile(self.draws, 1 - self.tail))
 
     def __sub__(self, other: Estimate) -> Estimate:
         paired = tuple(a - b for a, b in zip(self.by_seed, other.by_seed))
-        return Estimate(self.value - other.value, self.draws - other.draws, self.label, paired)
+        tail = min(self.tail, other.tail)
+        return Estimate(self.value - other.value, self.draws - other.draws, self.label, paired, tail)
 
     def __neg__(self) -> Estimate:
-        return Estimate(-self.value, -self.draws, self.label, tuple(-v for v in self.by_seed))
+        return Estimate(-self.value, -self.draws, self.label, tuple(-v for v in self.by_seed), self.tail)
 
     def centred(self, low: float = -np.inf, high: float = np.inf) -> Estimate:
         """Draws moved so that their mean is the value, kept within what the figure can be.
@@ -151,20 +165,20 @@ class Estimate:
         Halves are smaller than the whole, and figures that grow or shrink with N would miss their own value.
         """
         moved = self.draws - self.draws.mean() + self.value
-        return Estimate(self.value, moved.clip(low, high), self.label, self.by_seed)
+        return Estimate(self.value, moved.clip(low, high), self.label, self.by_seed, self.tail)
 
 
 def _draw(
     groups: Int64[np.ndarray, n], strata: Int64[np.ndarray, n], times: int, rng: np.random.Generator
-) -> Float64[np.ndarray, "b n"]:
-    """Draw groups with replacement within each stratum; return how often each window is drawn.
+) -> tuple[Float64[np.ndarray, "b n"], int]:
+    """Draw groups with replacement within each stratum; return how often each window is drawn, and the degrees of freedom.
 
     Of m groups m − 1 are drawn, each with weight m / (m − 1): so the mean varies as much as it should, where m of m would vary
     by (m − 1) / m of that (Rao & Wu 1988). Strata of one group, which would not vary at all, are drawn from together.
     """
     _, first, of_window = np.unique(groups, return_index=True, return_inverse=True)
     stratum_of = strata_of_blocks(strata[first])
-    weights = np.zeros((times, len(groups)))
+    weights, freedom = np.zeros((times, len(groups))), 0
     for stratum in np.unique(stratum_of):
         inside = np.flatnonzero(stratum_of == stratum)
         count = len(inside)
@@ -172,7 +186,8 @@ def _draw(
         scaled = np.zeros((times, len(first)))
         scaled[:, inside] = drawn * (count / max(count - 1, 1))
         weights += scaled[:, of_window.reshape(-1)]
-    return weights
+        freedom += count - 1
+    return weights, freedom
 
 
 def _half(blocks: Int64[np.ndarray, n], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -18,8 +18,8 @@ from stainglass.evaluation.subjects import Plan, class_plan, image_plan, painted
 from stainglass.evaluation.tissue import Painter, Tissue
 
 LEAST_WINDOWS = 8
-ENOUGH_BLOCKS = 20
-"""Blocks from which on the intervals of a simulated mean missed the truth in 5 to 8 of 100 cases."""
+ENOUGH_FREEDOM = 7
+"""Degrees of freedom from which on intervals of a simulated mean hold the truth about as often as they should."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def set_stage(
             plan, real, features, resampling, measurer, settings, rng, pictures, split
         )
     notes = () if distance == settings.derange_um else (_short_of(split, distance, settings.derange_um),)
-    if resampling.blocks < ENOUGH_BLOCKS:
-        notes = (*notes, _few_blocks(split, resampling.blocks))
+    if resampling.freedom < ENOUGH_FREEDOM:
+        notes = (*notes, _few_blocks(split, resampling.freedom))
     return Stage(split, real, resampling, subjects, pool, deranged, notes)
 
 
@@ -134,8 +134,10 @@ def _short_of(split: str, distance: float, asked: float) -> str:
     return f"{split}: the tissue is too small to shuffle {asked:.0f} µm away; {distance:.0f} µm was kept"
 
 
-def _few_blocks(split: str, blocks: int) -> str:
-    return f"{split}: intervals rest on {blocks} blocks of tissue, and with so few they miss the truth more often than 5 in 100"
+def _few_blocks(split: str, freedom: int) -> str:
+    return (
+        f"{split}: its blocks of tissue leave {freedom} degrees of freedom; with so few, intervals are rough"
+    )
 
 
 def _resampling(tissue: Tissue, settings: EvaluationSettings, rng: np.random.Generator) -> Resampling:
