@@ -182,3 +182,10 @@ def test_a_file_is_of_the_longest_name_it_begins_with(tmp_path: Path):
     (tmp_path / "P3_again.tsv").write_text("label")
     with pytest.raises(StainglassError, match=r"P3.tsv and P3_again.tsv, both of section P3"):
         _files(tmp_path, sections, sections)
+
+
+def test_the_file_of_another_section_is_not_taken_for_this_one(tmp_path: Path):
+    (tmp_path / "P3_rep2.tsv").write_text("label")
+    (tmp_path / "mine.tsv").write_text("label\tbarcode")
+    assert _files(tmp_path / "P3_rep2.tsv", ["P3"], ["P3", "P3_rep2"]) == []
+    assert _files(tmp_path / "mine.tsv", ["P3"], ["P3", "P3_rep2"]) == [("P3", tmp_path / "mine.tsv")]

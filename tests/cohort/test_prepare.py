@@ -115,6 +115,19 @@ def test_an_image_that_is_all_black_has_no_tissue() -> None:
     assert not tissue_mask(np.zeros((50, 50, 3), np.uint8)).any()
 
 
+def test_pale_even_stroma_on_white_is_no_glass() -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:300, :300]
+    density = np.zeros((300, 300, 3))
+    density[np.hypot(y - 150, x - 150) < 100] = (0.08, 0.35, 0.2)
+    for cy, cx in rng.uniform(90, 210, (40, 2)):
+        density[np.hypot(y - cy, x - cx) < 4] = (0.7, 0.9, 0.5)
+    image = np.exp(-density * (1 + 0.04 * rng.normal(size=(300, 300, 1)))) * 255
+    mask = tissue_mask(np.rint(image).clip(0, 255).astype(np.uint8))
+    assert mask[np.hypot(y - 150, x - 150) < 95].mean() > 0.97
+    assert mask[np.hypot(y - 150, x - 150) > 106].mean() < 0.02
+
+
 def test_saturated_glass_is_glass() -> None:
     rng = np.random.default_rng(0)
     image = np.full((200, 200, 3), 255, np.uint8)
@@ -130,9 +143,16 @@ def test_what_a_manifest_corrects_is_not_kept_as_it_was(simulated: Path, tmp_pat
     corrected = prepare_cohort([replace(source, groups={"site": "back"})], tmp_path)
     assert corrected.sections[source.id].record.groups == {"site": "back"}
     assert json.loads((tmp_path / "cohort.json").read_text())["prepare"]["margin_um"] == 100
-    for key, value in {"path": "elsewhere", "mpp": "0.25"}.items():
-        with pytest.raises(StainglassError, match=f"was prepared with {key} .*, now it is {value}.*Delete"):
-            prepare_cohort([replace(source, told=source.told | {key: value})], tmp_path)
+    unnamed = replace(source, groups=None, told=source.told | {"path": "moved/elsewhere"})
+    assert prepare_cohort([unnamed], tmp_path).sections[source.id].record.groups == {"site": "back"}
+    other = replace(read_sections(simulated)[1], id=source.id, patient=source.patient, groups=None)
+    with pytest.raises(StainglassError, match="was prepared with path .*, now it is .*Delete"):
+        prepare_cohort([other], tmp_path)
+    with pytest.raises(StainglassError, match=r"was prepared with mpp .*, now it is 0.25.*Delete"):
+        prepare_cohort([replace(source, told=source.told | {"mpp": "0.25"})], tmp_path)
+    twin = replace(source, id="twin", patient="twin", reader=lambda: replace(source.read(), id="twin"))
+    with pytest.raises(StainglassError, match=f"in the cohort as {source.id} already"):
+        prepare_cohort([twin], tmp_path)
     with pytest.raises(StainglassError, match="prepared with margin_um=100, not 10"):
         prepare_cohort([source], tmp_path, Prepare(margin_um=10))
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from local_web import Web
 
+from stainglass.fetch import fetch as fetching
 from stainglass.fetch.catalogue import read_catalogue
 from verbs import bad, call
 
@@ -213,3 +214,22 @@ def test_what_did_not_come_from_an_address_is_not_overwritten(
     words = ("fetch", served.url("notes.txt"), "--out", tmp_path / "d")
     assert "is here already, and did not come from" in bad(monkeypatch, capsys, *words)
     assert (tmp_path / "d" / "notes.txt").read_bytes() == b"mine"
+
+
+def test_a_fetch_that_was_stopped_before_its_record_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, served: Web, tmp_path: Path
+) -> None:
+    served.serve("x.bin", b"content")
+    words = ("fetch", served.url("x.bin"), "--out", tmp_path / "d")
+    real = fetching.download
+
+    def stopped(*args: Any, **kwargs: Any) -> str:
+        real(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetching, "download", stopped)
+        assert call(patched, capsys, *words)[0] == 130
+    assert (tmp_path / "d" / "x.bin").is_file()
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    assert (tmp_path / "d" / "x.bin").read_bytes() == b"content"

@@ -12,6 +12,7 @@ from stainglass.errors import StainglassError
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
+from stainglass.training.checkpoint import hash_of_weights
 from stainglass.training.stages import train_generator
 
 
@@ -116,6 +117,7 @@ def test_half_precision_paints_what_full_precision_paints(
     full, low = (one(c, z, settings).float() for one in (pipeline, half))
     assert (full - low).abs().mean() < 2  # of 255
     assert half.reconstruct(low.to(torch.uint8)).shape == low.shape
+    assert len(hash_of_weights(half.denoiser)) == 10
 
 
 OTHERS = (

@@ -280,7 +280,7 @@ def test_two_samples_in_one_folder(l_shape, spaceranger):
     folder = spaceranger()
     matrix = folder / "outs/filtered_feature_bc_matrix.h5"
     (folder / "outs/B_filtered_feature_bc_matrix.h5").write_bytes(matrix.read_bytes())
-    with pytest.raises(StainglassError, match="matrices of several samples"):
+    with pytest.raises(StainglassError, match="files of several samples"):
         read_section(folder)
 
 
@@ -461,3 +461,73 @@ def test_spots_need_no_slide_and_no_bounds(l_shape, spaceranger):
     read = read_spots(spots)
     assert read.spots.obs["used"].all()
     assert (read.spots_um_yx[:, 0] < 0).all()
+
+
+def test_a_manifest_beside_the_sections_is_read(spaceranger, tmp_path):
+    sample = spaceranger()
+    for name in ("a", "b"):
+        shutil.copytree(sample, tmp_path / "all" / name)
+    (tmp_path / "all" / "manifest.csv").write_text("id,patient,path,site\nx,Anna,a,leg\ny,Anna,b,arm\n")
+    found = read_sections(tmp_path / "all")
+    assert [(s.id, s.patient, s.groups) for s in found] == [
+        ("x", "Anna", {"site": "leg"}),
+        ("y", "Anna", {"site": "arm"}),
+    ]
+
+
+def test_a_folder_of_sections_of_several_kinds(l_shape, spaceranger, tmp_path):
+    sample = spaceranger()
+    folder = tmp_path / "all"
+    for name in ("a", "b"):
+        shutil.copytree(sample, folder / name)
+    shutil.copytree(sample / "outs", folder / "hd" / "outs" / "binned_outputs" / "square_008um")
+    spots_of(l_shape).write_h5ad(folder / "c.h5ad")
+    assert [source.id for source in read_sections(folder)] == ["a", "b", "c", "hd"]
+
+
+@pytest.mark.parametrize("layout", ["filtered and raw", "mtx beside h5", "one renamed", "matrix twice"])
+def test_files_of_one_sample_under_several_names(spaceranger, layout):
+    outs = spaceranger() / "outs"
+    h5 = outs / "filtered_feature_bc_matrix.h5"
+    if layout == "one renamed":
+        shutil.copy(h5, outs / "S1_raw_feature_bc_matrix.h5")
+    elif layout == "matrix twice":
+        (outs / "filtered_feature_bc_matrix").mkdir()
+        shutil.copy(h5, outs / "filtered_feature_bc_matrix" / h5.name)
+    else:
+        for name in ("filtered", "raw") if layout == "filtered and raw" else ("mtx",):
+            (outs / name).mkdir()
+            (outs / name / "matrix.mtx").write_text(
+                "%%MatrixMarket matrix coordinate integer general\n1 1 0\n"
+            )
+    (outs / "spatial_backup").mkdir()
+    shutil.copy(outs / "spatial" / "scalefactors_json.json", outs / "spatial_backup")
+    assert read_section(outs.parent).spots.n_obs == 110
+
+
+def test_what_a_subset_keeps_of_others_is_no_library_of_its_own(l_shape):
+    spots = spots_of(l_shape)
+    image = {"images": {"hires": l_shape.image[::2, ::2]}, "scalefactors": {"tissue_hires_scalef": 0.5}}
+    spots.uns["spatial"] = {"A": image, "B": {**image, "images": {"hires": l_shape.image[::2, ::2] // 2}}}
+    assert read_spots(spots).spots.n_obs == 110  # no image is needed
+    spots.obs["sample"] = "B"
+    np.testing.assert_array_equal(
+        read_section(spots).slide.read(0, 0, 9, 9), l_shape.image[::2, ::2][:9, :9] // 2
+    )
+    spots.obs["patient"] = ["X", None] * 55
+    assert read_section(spots).patient == "X"
+    spots.obs["patient"] = ["X", "Y"] * 55
+    assert read_spots(spots).spots.n_obs == 110  # whose they are makes no difference to what is painted
+    assert read_section(spots, patient="X").patient == "X"
+
+
+def test_array_places_that_say_nothing_are_let_be(l_shape, slide_file):
+    spots = spots_of(l_shape)
+    spots.obs["array_row"] = spots.obs["array_col"] = 0
+    assert read_section(spots, slide=slide_file("pyramid"), mpp=1.0).spots.n_obs == 110
+
+
+def test_padding_is_no_other_magnification(l_shape, spaceranger, tmp_path):
+    padded = np.pad(l_shape.image, ((0, 24), (0, 30), (0, 0)), constant_values=255)
+    Image.fromarray(padded).save(tmp_path / "padded.png")
+    assert read_section(spaceranger(), slide=tmp_path / "padded.png").spots.obs["used"].all()

@@ -99,8 +99,9 @@ def _files(path: Path, sections: Sequence[str], all_sections: Sequence[str]) -> 
         if path.suffix.lower() in TABLES and "section" in _table(path).columns:
             return [(section, path) for section in sections]
         own = [section for section in sections if _section_of(path, all_sections) == section]
-        # A single file for a single section needs no name.
-        return [(section, path) for section in (own or (sections if len(sections) == 1 else ()))]
+        # A single file for a single section needs no name, as long as it is not another's.
+        unnamed = _section_of(path, all_sections) is None and len(sections) == 1
+        return [(section, path) for section in (sections if unnamed else own)]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*TABLES, *REGIONS))
     whose = {file: _section_of(file, all_sections) for file in files}
     for section in sections:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -86,6 +87,7 @@ def prepare_section(
     """
     path = out / "sections" / f"{source.id}.zarr"
     section = section or source.read()
+    _refuse_twice(section, out)
     with section.slide, atomic_path(path) as temporary:
         record = _write_section(section, temporary, mpp, settings, source.told)
     _draw_proof(PreparedSection(path, record, mpp), out)
@@ -108,10 +110,10 @@ def is_prepared(source: SectionSource, folder: Path) -> bool:
 
 
 def keep_section(source: SectionSource, folder: Path) -> None:
-    """Leave a prepared section as it is, but for the groups that a manifest puts it into, which may have been corrected."""
+    """Leave a prepared section as it is, but for the groups that a manifest puts it into: they may have been corrected."""
     path = folder / f"{source.id}.zarr" / "record.json"
     record = read_json(path, "section record")
-    if record["groups"] != source.groups:
+    if source.groups is not None and record["groups"] != source.groups:
         write_json(path, {**record, "groups": dict(source.groups)})
 
 
@@ -150,6 +152,17 @@ def index_cohort(out: Path, mpp: float, settings: Prepare, order: Sequence[str] 
     return Cohort.open(out)
 
 
+def _refuse_twice(section: Section, out: Path) -> None:
+    """The same files under another name would be another patient, and stand on both sides of a split."""
+    for path in sorted((out / "sections").glob("*.zarr/record.json")):
+        record = read_json(path, "section record")
+        if section.inputs and record["inputs"] == section.inputs and record["id"] != section.id:
+            raise StainglassError(
+                section.id, f"is the section that is in the cohort as {record['id']} already: it is made of the same files",
+                f"Name it {record['id']}, or delete {path.parent}",
+            )  # fmt: skip
+
+
 def _refuse_another_source(source: SectionSource, path: Path) -> None:
     """What was corrected in the manifest would leave the old patient in the split, the old pixels and scale in the cohort."""
     record = read_json(path / "record.json", "section record")
@@ -158,10 +171,22 @@ def _refuse_another_source(source: SectionSource, path: Path) -> None:
     if source.patient not in (source.id, patient):
         raise StainglassError(path, f"was prepared as patient {patient}, now it is {source.patient}", remedy)
     before = record.get("source", {})
-    for key in sorted({*before, *source.told} if before else ()):
-        was, now = (told.get(key, "none") for told in (before, source.told))
-        if was != now:
-            raise StainglassError(path, f"was prepared with {key} {was}, now it is {now}", remedy)
+    differs = (
+        [key for key in sorted({*before, *source.told}) if before.get(key) != source.told.get(key)]
+        if before
+        else []
+    )
+    if not differs or ({"path", "slide"}.issuperset(differs) and _only_moved(source, record)):
+        return
+    was, now = (told.get(differs[0], "none") for told in (before, source.told))
+    raise StainglassError(path, f"was prepared with {differs[0]} {was}, now it is {now}", remedy)
+
+
+def _only_moved(source: SectionSource, record: Mapping[str, Any]) -> bool:
+    """Whether the same files lie in another place."""
+    section = source.read()
+    section.slide.close()
+    return sorted(section.inputs.values()) == sorted(record["inputs"].values())
 
 
 def prepare_split(

@@ -17,6 +17,8 @@ EDGE = 3
 """Cells round what was filled up in which it still shows."""
 FLAT = 0.05
 """Distance in optical density within which glass varies."""
+GREY = 0.15
+"""Between the densities of glass in its colours: stained tissue, however pale, has more."""
 GLASS_SHARE = 0.25
 """Share of what is not white that must be of one bright colour for that to be the glass, and white to be none."""
 
@@ -62,7 +64,7 @@ def _filled(image: UInt8[np.ndarray, "h w 3"], density: NDArray[np.float32]) -> 
     if white.any() and rest.any():
         glass = _glass(density[rest])
         flat = np.sqrt(((density[rest] - glass) ** 2).sum(-1)) < FLAT
-        if flat.mean() >= GLASS_SHARE and glass.sum() > FLAT:
+        if flat.mean() >= GLASS_SHARE and glass.sum() > FLAT and np.ptp(glass) < GREY:
             filled = filled | ndimage.binary_dilation(ndimage.binary_opening(white, disk(2)), disk(EDGE))
     return np.asarray(filled, dtype=bool)
 

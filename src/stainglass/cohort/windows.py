@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 
@@ -14,6 +14,8 @@ from scipy.spatial import cKDTree
 
 from stainglass.units import LATENT_STEP_PX, snapped_top_left_px, window_centre_um_yx
 
+CHUNK = 1024
+"""Windows whose neighbours are held at once."""
 MANY_WINDOWS = 32
 """From so many on a tree of the spots is worth its making."""
 
@@ -190,13 +192,17 @@ def grid_windows(
 
 def _close(
     centres: NDArray[np.float64], spots: NDArray[np.float64], reach_um: float
-) -> Iterable[NDArray[np.int64]]:
+) -> Iterator[NDArray[np.int64]]:
     """Of each window the spots that may be in reach, in their own order; of a few windows all of them."""
     if len(centres) < MANY_WINDOWS or not len(spots):
-        return repeat(np.arange(len(spots)), len(centres))
-    # A hair farther than the reach, as the tree may round otherwise than the comparison that decides.
-    found = cKDTree(spots).query_ball_point(centres, reach_um * (1 + 1e-9), return_sorted=True)
-    return (np.asarray(one, dtype=np.int64) for one in found)
+        yield from repeat(np.arange(len(spots)), len(centres))
+        return
+    tree = cKDTree(spots)
+    for first in range(0, len(centres), CHUNK):
+        # A hair farther than the reach, as the tree may round otherwise than the comparison that decides.
+        some = centres[first : first + CHUNK]
+        for one in tree.query_ball_point(some, reach_um * (1 + 1e-9), return_sorted=True):
+            yield np.asarray(one, dtype=np.int64)
 
 
 def gather_conditions(

@@ -101,7 +101,9 @@ def _sit(stage: Stage, lessons: Lessons) -> _Exam:
     asked = lessons.project(stage.pool[lessons.judge][: len(stage.real)])
     place = {name: k for k, name in enumerate(lessons.classes)}
     truth = np.array([place.get(name, -1) for name in stage.real.classes], np.int64)
-    drawn = tuple(np.repeat(np.arange(len(truth)), w.astype(np.int64)) for w in stage.resampling.weights)
+    drawn = tuple(
+        np.repeat(np.arange(len(truth)), np.rint(w).astype(np.int64)) for w in stage.resampling.weights
+    )
     predicted: dict[float, dict[str, Predicted]] = {}
     taught = {}
     with progress_bar(f"teaching classifiers, {stage.split}", len(SHARES) * len(TRAINING_SETS)) as advance:
@@ -198,8 +200,9 @@ def _estimate(
     drawn_too = (
         f"; {times} {'shuffles' if name == 'shuffled' else 'draws of the labels'}" if times > 1 else ""
     )
-    label = exam.stage.resampling.label + drawn_too
-    return Estimate(float(np.mean(by_seed)), kept[np.isfinite(kept)], label, by_seed)
+    resampling = exam.stage.resampling
+    label = resampling.label + drawn_too
+    return Estimate(float(np.mean(by_seed)), kept[np.isfinite(kept)], label, by_seed, resampling.tail)
 
 
 def _metrics(lessons: Lessons) -> dict[str, Figure]:

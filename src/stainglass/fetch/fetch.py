@@ -64,6 +64,8 @@ def fetch(
             console.print(f"  {file.save_as}: already there", highlight=False)
             continue
         _refuse_to_overwrite(file, out, record["files"])
+        record["files"].setdefault(file.url, {"began": True})  # whatever lies there from here on is ours
+        write_json(out / RECORD, record)
         record["files"][file.url] = _fetch_file(file, out, keep_archives, sleep)
         write_json(out / RECORD, record)
     rows: Sequence[dict[str, str]] = entry.manifest
@@ -128,7 +130,11 @@ def _refuse_to_overwrite(file: RemoteFile, out: Path, known: Mapping[str, Any]) 
 
 def _is_whole(known: dict[str, Any] | None, file: RemoteFile, out: Path) -> bool:
     """Whether everything that came of this file is still there, at its size."""
-    if known is None or (file.sha256 is not None and known["sha256"] != file.sha256.lower()):
+    if (
+        known is None
+        or "contents" not in known
+        or (file.sha256 is not None and known["sha256"] != file.sha256.lower())
+    ):
         return False
     folder = out / known["into"]
     return all(

@@ -28,7 +28,8 @@ from stainglass.sections.slides import Slide, open_slide
 
 VISIUM_DIAMETER_UM = 55.0
 VISIUM_PITCH_UM = 100.0
-LIBRARY_COLUMNS = ("library_id",)
+LIBRARY_COLUMN = "library_id"
+"""Whose values are sections, by scanpy's and squidpy's custom."""
 ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "feature_id")
 
 
@@ -90,7 +91,10 @@ def read_anndata(
     """
     told = str(where or id)
     places = _places(spots, told)
-    library = _library(spots, told)
+    needs_image = (
+        slide is None or (isinstance(slide, Slide) and slide.holds_pixels) or isinstance(slide, Path)
+    )
+    library = _library(spots, told, needs_image)
     factors = dict(library.get("scalefactors", {}))
     opened, scale, notices = _slide(library, factors, slide, told)
     hexagonal = (
@@ -137,40 +141,49 @@ def _places(spots: anndata.AnnData, told: str) -> pd.DataFrame:
     return places
 
 
-def _library(spots: anndata.AnnData, told: str) -> dict[str, Any]:
-    """The library of ``uns["spatial"]``; of several the one that all spots are of, as a section has one."""
+def _library(spots: anndata.AnnData, told: str, needs_image: bool) -> dict[str, Any]:
+    """The library of ``uns["spatial"]``; of several the one that all spots are of, as a section has one.
+
+    A subset of an AnnData keeps all libraries in ``uns``; a column of ``obs`` then has one value, which names one of them.
+    """
     spatial = spots.uns.get("spatial", {})
     found = (
         {name: it for name, it in spatial.items() if isinstance(it, dict)}
         if isinstance(spatial, dict)
         else {}
     )
-    named = {
-        column: spots.obs[column].astype(str).unique() for column in LIBRARY_COLUMNS if column in spots.obs
-    }
-    for column, names in named.items():
-        if len(names) > 1:
-            raise _several(told, "sections", names, column)
-        if names[0] in found:
-            return found[names[0]]
+    if LIBRARY_COLUMN in spots.obs and len(names := _names(spots, LIBRARY_COLUMN)) > 1:
+        raise _several(
+            told,
+            "sections",
+            names,
+            f"a file for each, such as adata[adata.obs['{LIBRARY_COLUMN}'] == '{names[0]}']",
+        )
     if len(found) > 1:
-        raise _several(told, "libraries", list(found), LIBRARY_COLUMNS[0])
+        for column in spots.obs:
+            if len(names := _names(spots, column)) == 1 and names[0] in found:
+                return found[names[0]]
+        if needs_image:
+            raise _several(told, "libraries", list(found), "the one of these spots alone into uns['spatial']")
     return next(iter(found.values()), {})
 
 
+def _names(spots: anndata.AnnData, column: str) -> list[str]:
+    """What stands in a column of names, but for nothing."""
+    values = spots.obs[column]
+    return [] if values.dtype.kind in "fiu" else [str(value) for value in values.dropna().unique()]
+
+
 def _only_patient(spots: anndata.AnnData, told: str) -> str | None:
-    if "patient" in spots.obs and len(names := spots.obs["patient"].astype(str).unique()) > 1:
-        raise _several(told, "patients", names, "patient")
+    if "patient" in spots.obs and len(names := _names(spots, "patient")) > 1:
+        raise _several(told, "patients", names, "a file for each, or name the one patient in a manifest")
     return patient_in(spots)
 
 
-def _several(told: str, what: str, names: Sequence[str], column: str) -> StainglassError:
+def _several(told: str, what: str, names: Sequence[str], remedy: str) -> StainglassError:
     """Their spots would lie on top of each other."""
     shown = ", ".join(list(names)[:4]) + (", …" if len(names) > 4 else "")
-    return StainglassError(
-        told, f"holds {len(names)} {what} ({shown})",
-        f"Write a file for each, such as adata[adata.obs[{column!r}] == {str(names[0])!r}]",
-    )  # fmt: skip
+    return StainglassError(told, f"holds {len(names)} {what} ({shown})", f"Write {remedy}")
 
 
 def _frame_px(library: dict[str, Any], factors: dict[str, Any]) -> tuple[float, float] | None:
@@ -220,10 +233,8 @@ def _diameter_um(
 
 def patient_in(spots: anndata.AnnData) -> str | None:
     """The one value of ``obs["patient"]``, where there is one."""
-    if "patient" not in spots.obs:
-        return None
-    names = spots.obs["patient"].astype(str).unique()
-    return str(names[0]) if len(names) == 1 else None
+    names = _names(spots, "patient") if "patient" in spots.obs else []
+    return names[0] if len(names) == 1 else None
 
 
 def anndata_counts(spots: anndata.AnnData, told: str) -> Counts:

@@ -22,7 +22,7 @@ from stainglass.sections.lattice import fit_lattice, lattice_kind
 from stainglass.sections.section import NO_COUNTS, OUTSIDE_IMAGE, OUTSIDE_TISSUE, Section
 from stainglass.sections.slides import Slide
 
-SAME_FRAME = 0.02
+SAME_FRAME = 0.05
 """Share by which a slide's sides may differ from what the smaller images tell."""
 QUICK_HASH_ABOVE = 64 * 2**20
 
@@ -147,7 +147,7 @@ def _checked_places(raw: Raw) -> pd.DataFrame:
         raise StainglassError(raw.where, f"{len(lost)} spots have no position (such as {lost[0]})", remedy)
     places = places.copy()
     places[["x_px", "y_px"]] = xy
-    if "array_row" in places:
+    if "array_row" in places and raw.spot_pitch_um is not None:
         on_array = places.loc[places["array_row"] >= 0, ["array_row", "array_col"]]
         if (twice := on_array.duplicated(keep=False)).any():
             first, second = on_array.index[twice][:2]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainglass.errors import StainglassError
-from stainglass.sections.names import name_of
+from stainglass.sections.names import place_of
 from stainglass.sections.read import SectionSource, read_section
 
 if TYPE_CHECKING:
@@ -83,8 +83,13 @@ def _source(manifest: Path, number: int, row: dict[str, str]) -> SectionSource:
         )
 
     groups = {column: value for column, value in row.items() if column not in KNOWN and value}
-    told = {column: row[column] for column in ("mpp", "section") if row.get(column)}
-    told |= {"path": name_of(data), **({} if slide is None else {"slide": slide.name})}
+    told = {"path": place_of(data)}
+    if slide is not None:
+        told["slide"] = place_of(slide)
+    if mpp is not None:
+        told["mpp"] = f"{mpp:g}"
+    if row.get("section"):
+        told["section"] = row["section"]
     return SectionSource(row["id"], row["patient"], groups, read, told)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 BINS = re.compile(r"square_(\d+)um")
 """Space Ranger's folder of one bin size of Visium HD."""
 WITHIN_A_RUN = ("outs", "binned_outputs")
-ENDINGS = (".h5ad", ".zarr")
+ENDINGS = (".h5ad", ".h5", ".hdf5", ".zarr")
 
 
 def name_of(path: Path) -> str:
@@ -18,7 +18,12 @@ def name_of(path: Path) -> str:
         found = found.parent
     while found.name in WITHIN_A_RUN:
         found = found.parent
-    name = found.name
-    for ending in ENDINGS:
-        name = name.removesuffix(ending)
-    return name
+    while found.suffix.lower() in ENDINGS:
+        found = found.with_suffix("")
+    return found.name
+
+
+def place_of(path: Path) -> str:
+    """Where data lie, shortly: the last two names of a path, ``outs`` left out."""
+    found = path.resolve()
+    return "/".join((found.parent if found.name == "outs" else found).parts[-2:])

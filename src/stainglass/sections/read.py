@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainglass.errors import StainglassError
-from stainglass.sections.names import name_of
+from stainglass.sections.names import name_of, place_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,22 +28,22 @@ class SectionSource:
     id, patient
         As the section will have them.
     groups
-        Further properties from a manifest.
+        Further properties from a manifest; None without one.
     reader
         Reads it.
     told
-        What it is read from and how, in names that stay when a folder moves.
+        What it is read from and how, shortly.
     """
 
     id: str
     patient: str
-    groups: dict[str, str]
+    groups: dict[str, str] | None
     reader: Callable[[], Section]
     told: dict[str, str] = field(default_factory=dict)
 
     def read(self) -> Section:
         """Read and check the section."""
-        return replace(self.reader(), groups=dict(self.groups))
+        return replace(self.reader(), groups=dict(self.groups or {}))
 
 
 def kind_of(path: Path) -> str:
@@ -179,20 +179,18 @@ def read_sections(path: str | Path) -> list[SectionSource]:
 def _sources_of_folder(path: Path) -> list[SectionSource]:
     from stainglass.sections.spaceranger import only_bins, sections_within
 
+    if (path / "manifest.csv").is_file():
+        return read_sections(path / "manifest.csv")
     if (bins := only_bins(path)) is not None:
         return [_source(bins)]
-    if len(within := sections_within(path)) > 1:
-        return [_source(child) for child in within]
     try:
-        kind = kind_of(path)
+        kind = "folder" if len(sections_within(path)) > 1 else kind_of(path)
     except StainglassError:
         kind = "folder"
     if kind == "st":
         return [_st_source(path, section) for section in _st_ids(path)]
     if kind != "folder":
         return [_source(path)]
-    if (path / "manifest.csv").is_file():
-        return read_sections(path / "manifest.csv")
     children = [child for child in sorted(path.iterdir()) if not child.name.startswith(".")]
     return [_source(only_bins(child) or child) for child in children if only_bins(child) or _readable(child)]
 
@@ -216,12 +214,12 @@ def _st_source(folder: Path, section: str) -> SectionSource:
     return SectionSource(
         section,
         patient_of(section),
-        {},
+        None,
         lambda: read_section(folder, kind="st", section=section),
-        {"path": name_of(folder), "section": section},
+        {"path": place_of(folder), "section": section},
     )
 
 
 def _source(path: Path) -> SectionSource:
     name = name_of(path)
-    return SectionSource(name, name, {}, lambda: read_section(path, id=name), {"path": name})
+    return SectionSource(name, name, None, lambda: read_section(path, id=name), {"path": place_of(path)})

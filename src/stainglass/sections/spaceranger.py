@@ -120,7 +120,7 @@ def _find(path: Path) -> _Files:
     positions = [file for file in files if is_positions(file)]
     if not positions:
         raise StainglassError(path, "no spot positions here", "Copy the folder spatial/ as well")
-    _refuse_several(path, matrices, files)
+    _refuse_several(path, files)
     positions.sort(key=lambda file: "positions" not in file.name)
     images = {
         key: file
@@ -132,36 +132,31 @@ def _find(path: Path) -> _Files:
     return _Files(path, matrices[0], positions[0], scale, images)
 
 
-_SAMPLE = re.compile(r"(.*?)[_.-]*((filtered|raw)_.*|matrix\.mtx.*|tissue_positions.*|scalefactors_json.*)")
-"""The name of a sample that stands before Space Ranger's own name of a file, as in GEO."""
+_OWN_NAME = re.compile(r"(.*?)[_.-]*((filtered|raw)_.*|matrix\.mtx.*|tissue_positions.*|scalefactors_json.*)")
+"""A sample's name, as in GEO, and Space Ranger's own name of a file."""
 
 
-def _refuse_several(path: Path, matrices: list[Path], files: list[Path]) -> None:
+def _refuse_several(path: Path, files: list[Path]) -> None:
     """Files of several samples in one folder: counts of one would be put on the image of another.
 
-    Filtered and raw, HDF5 and Matrix Market of one sample may lie beside each other; its positions and its scale file too, under
-    the names of two versions.
+    Filtered and raw, HDF5 and Matrix Market of one sample may lie beside each other, some with its name before theirs and some
+    without; the same file of two samples may not.
     """
-
-    def samples(some: list[Path]) -> set[str]:
-        found = [(file, _SAMPLE.fullmatch(file.name)) for file in some]
-        return {
-            name.group(1) or ("" if file.parent.name.endswith("matrix") else file.parent.name)
-            for file, name in found
-            if name
-        }
-
-    named = [file for file in matrices if file.suffix == ".h5" or not file.parent.name.endswith("matrix")]
-    positions = [
-        file for file in files if file.name.partition(".")[0].endswith(("positions", "positions_list"))
-    ]
-    scales = [file for file in files if file.name.endswith("scalefactors_json.json")]
-    for kind, some in (("matrices", named), ("spot positions", positions), ("scale files", scales)):
-        if len(found := samples(some)) > 1:
-            raise StainglassError(
-                path, f"{kind} of several samples ({', '.join(sorted(found)[:4])})",
-                "Put every section into a folder of its own, or name each in a manifest",
-            )  # fmt: skip
+    samples: dict[tuple[Path, str], set[str]] = {}
+    for file in files:
+        if found := _OWN_NAME.fullmatch(file.name):
+            samples.setdefault((file.parent, found.group(2)), set()).add(
+                found.group(1) or "one without a name"
+            )
+    several = next((names for names in samples.values() if len(names) > 1), None)
+    within = sections_within(path)
+    if several is None and len(within) > 1:
+        several = {child.name for child in within}
+    if several is not None:
+        raise StainglassError(
+            path, f"holds files of several samples ({', '.join(sorted(several)[:4])})",
+            "Put every section into a folder of its own, or name each in a manifest",
+        )  # fmt: skip
 
 
 def read_spaceranger(

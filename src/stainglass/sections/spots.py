@@ -47,4 +47,5 @@ def read_spots(adata: AnnData, *, id: str = "adata", mpp: float | None = None) -
         adata = adata.copy()
         adata.obsm["spatial"] = np.asarray(adata.obsm["spatial_um_yx"], dtype=np.float64)[:, ::-1]
         mpp = 1.0  # one "px" is one µm
-    return read_anndata(adata, id=id, slide=NoSlide(), mpp=mpp)
+    # Whose they are makes no difference to what is painted.
+    return read_anndata(adata, id=id, patient=id, slide=NoSlide(), mpp=mpp)

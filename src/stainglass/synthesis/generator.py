@@ -194,7 +194,9 @@ class Generator:
         """
         folder = Path(folder)
         mark, todo = folder / UNFINISHED, list(range(len(order)))
-        weights = hash_of_weights(self.pipeline.autoencoder, self.pipeline.condnet, self.pipeline.denoiser)
+        pipe = self.pipeline
+        parts = (pipe.autoencoder, pipe.condnet, pipe.denoiser, pipe.selector)
+        weights = hash_of_weights(*(part for part in parts if part is not None))
         began = {"order": order.digest(), "weights": weights}
         if mark.is_file() and read_json(mark, "mark of a painting") == began:
             since = mark.stat().st_mtime_ns  # what is older was there before

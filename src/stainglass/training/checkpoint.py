@@ -43,7 +43,8 @@ def hash_of_weights(*networks: nn.Module, without: str | None = None) -> str:
             if without is not None and name.startswith(without):
                 continue
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            # By bytes, as numpy knows no bf16.
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:10]
 
 
