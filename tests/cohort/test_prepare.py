@@ -146,7 +146,7 @@ def test_what_a_manifest_corrects_is_not_kept_as_it_was(simulated: Path, tmp_pat
     unnamed = replace(source, groups=None, told=source.told | {"path": "moved/elsewhere"})
     assert prepare_cohort([unnamed], tmp_path).sections[source.id].record.groups == {"site": "back"}
     other = replace(read_sections(simulated)[1], id=source.id, patient=source.patient, groups=None)
-    with pytest.raises(StainglassError, match="was prepared with path .*, now it is .*Delete"):
+    with pytest.raises(StainglassError, match=r"was prepared with path .*, now it is .*Delete"):
         prepare_cohort([other], tmp_path)
     with pytest.raises(StainglassError, match=r"was prepared with mpp .*, now it is 0.25.*Delete"):
         prepare_cohort([replace(source, told=source.told | {"mpp": "0.25"})], tmp_path)

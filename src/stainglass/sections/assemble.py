@@ -22,6 +22,8 @@ from stainglass.sections.lattice import fit_lattice, lattice_kind
 from stainglass.sections.section import NO_COUNTS, OUTSIDE_IMAGE, OUTSIDE_TISSUE, Section
 from stainglass.sections.slides import Slide
 
+MOST_SECTIONS_IN_ONE = 0.95
+"""Share of spots whose place of the array is another's already: of twenty sections put together."""
 SAME_FRAME = 0.05
 """Share by which a slide's sides may differ from what the smaller images tell."""
 QUICK_HASH_ABOVE = 64 * 2**20
@@ -149,7 +151,9 @@ def _checked_places(raw: Raw) -> pd.DataFrame:
     places[["x_px", "y_px"]] = xy
     if "array_row" in places and raw.spot_pitch_um is not None:
         on_array = places.loc[places["array_row"] >= 0, ["array_row", "array_col"]]
-        if (twice := on_array.duplicated(keep=False)).any():
+        twice = on_array.duplicated(keep=False)
+        # Where most stand at one place, it is none: nobody filled it in.
+        if twice.any() and on_array.duplicated().mean() < MOST_SECTIONS_IN_ONE:
             first, second = on_array.index[twice][:2]
             raise StainglassError(
                 raw.where, f"spots {first} and {second} stand at one place of the array, as in two sections put together",
