@@ -48,7 +48,7 @@ class Evaluation(Strict):
     """Labelled training windows that classifiers of tissue are taught, and whose spots are painted once a noise seed, to
     find out whether synthetic patches are of use; 0 leaves these rows out."""
     derange_um: float = Field(500.0, ge=0)
-    bootstrap: int = Field(200, ge=50)
+    bootstrap: int = Field(1000, ge=50)
     lpips_weights: str | None = None
     inception_weights: str | None = None
     """The 2015 Inception weights: a file, a folder, or ``https://…#sha256=…``. By default torch's cache is looked
