@@ -461,6 +461,8 @@ def test_spots_need_no_slide_and_no_bounds(l_shape, spaceranger):
     read = read_spots(spots)
     assert read.spots.obs["used"].all()
     assert (read.spots_um_yx[:, 0] < 0).all()
+    spots.obsm["spatial_um_yx"] = read.spots_um_yx
+    assert not any(notice.startswith("µm/px") for notice in read_spots(spots).notices)
 
 
 def test_a_manifest_beside_the_sections_is_read(spaceranger, tmp_path):

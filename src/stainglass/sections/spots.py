@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,14 @@ def read_spots(adata: AnnData, *, id: str = "adata", mpp: float | None = None) -
     StainglassError
         As `read_section`.
     """
-    if "spatial_um_yx" in adata.obsm:
+    in_um = "spatial_um_yx" in adata.obsm
+    if in_um:
         adata = adata.copy()
         adata.obsm["spatial"] = np.asarray(adata.obsm["spatial_um_yx"], dtype=np.float64)[:, ::-1]
         mpp = 1.0  # one "px" is one µm
     # Whose they are makes no difference to what is painted.
-    return read_anndata(adata, id=id, patient=id, slide=NoSlide(), mpp=mpp)
+    read = read_anndata(adata, id=id, patient=id, slide=NoSlide(), mpp=mpp)
+    # That µm are µm is no finding.
+    return replace(
+        read, notices=tuple(one for one in read.notices if not (in_um and one.startswith("µm/px")))
+    )
