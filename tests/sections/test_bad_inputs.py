@@ -518,6 +518,8 @@ def test_what_a_subset_keeps_of_others_is_no_library_of_its_own(l_shape):
     )
     spots.obs["patient"] = ["X", None] * 55
     assert read_section(spots).patient == "X"
+    spots.obs["patient"] = 7
+    assert read_section(spots).patient == "7"
     spots.obs["patient"] = ["X", "Y"] * 55
     assert read_spots(spots).spots.n_obs == 110  # whose they are makes no difference to what is painted
     assert read_section(spots, patient="X").patient == "X"

@@ -91,10 +91,7 @@ def read_anndata(
     """
     told = str(where or id)
     places = _places(spots, told)
-    needs_image = (
-        slide is None or (isinstance(slide, Slide) and slide.holds_pixels) or isinstance(slide, Path)
-    )
-    library = _library(spots, told, needs_image)
+    library = _library(spots, told, needs_image=not isinstance(slide, Slide) or slide.holds_pixels)
     factors = dict(library.get("scalefactors", {}))
     opened, scale, notices = _slide(library, factors, slide, told)
     hexagonal = (
@@ -169,9 +166,8 @@ def _library(spots: anndata.AnnData, told: str, needs_image: bool) -> dict[str, 
 
 
 def _names(spots: anndata.AnnData, column: str) -> list[str]:
-    """What stands in a column of names, but for nothing."""
-    values = spots.obs[column]
-    return [] if values.dtype.kind in "fiu" else [str(value) for value in values.dropna().unique()]
+    """What stands in a column, each once; where nothing stands, nothing."""
+    return [str(value) for value in spots.obs[column].dropna().unique()]
 
 
 def _only_patient(spots: anndata.AnnData, told: str) -> str | None:

@@ -18,7 +18,7 @@ from stainglass.files import read_json, write_json
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import progress_bar
-from stainglass.synthesis.order import Order
+from stainglass.synthesis.order import Order, spread
 from stainglass.synthesis.paint import paint_batch, paint_windows
 from stainglass.synthesis.spots import conditions_of, windows_of_adata
 from stainglass.synthesis.stamp import write_picture
@@ -172,8 +172,7 @@ class Generator:
             raise StainglassError(
                 cohort.path, f"no window on {', '.join(sections)}", "Look at the proof images"
             )
-        if n is not None and n < len(windows):
-            windows = [windows[i] for i in np.linspace(0, len(windows) - 1, n).round().astype(np.int64)]
+        windows = [windows[i] for i in spread(len(windows), n)]  # first, as conditions of all take memory
         facts = replace(self.facts, mpp=cohort.mpp)  # positions are the cohort's
         told = conditions_of(cohort, windows, self.facts)
         return Order(tuple(windows), told, facts, seed, settings or self.facts.sampler)

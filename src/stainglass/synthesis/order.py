@@ -16,6 +16,11 @@ from stainglass.models.sampler import SamplerSettings
 from stainglass.synthesis.stamp import Stamp
 
 
+def spread(of: int, n: int | None) -> list[int]:
+    """Which ``n`` of so many, evenly; all where there are no more, or None is asked for."""
+    return list(range(of)) if n is None or n >= of else np.linspace(0, of - 1, n).round().astype(int).tolist()
+
+
 @dataclass(frozen=True)
 class Order:
     """Windows to paint.
@@ -43,9 +48,7 @@ class Order:
 
     def spread(self, n: int | None) -> Order:
         """So many of them, spread evenly; all where there are no more."""
-        if n is None or n >= len(self):
-            return self
-        return self.take(np.linspace(0, len(self) - 1, n).round().astype(np.int64).tolist())
+        return self.take(spread(len(self), n))
 
     def take(self, which: list[int]) -> Order:
         """Some of them."""
