@@ -1,4 +1,4 @@
-"""Regions of spots as components, and how two divisions of the same spots are compared."""
+"""Regions of spots as components."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
-from sklearn.metrics import cohen_kappa_score
 
-from stainglass.analysis.agreement import (
-    block_draws,
-    compared,
-    dice,
-    kappa,
-    matched_dice,
-    mean_dice,
-    moved,
-    rand_index,
-    strata_of_blocks,
-)
 from stainglass.analysis.components import Components
 from stainglass.analysis.polygons import area_of, contains
 from stainglass.analysis.regions import (
@@ -157,66 +145,3 @@ def test_thresholds():
     read = 0.1 * values + 5  # a reading shrunk to the mean: its own threshold passes as many
     assert (read > same_share(values, threshold, read)).mean() == pytest.approx(0.4, abs=0.02)
     assert not (above(np.full(5, 3.0), signal_threshold(np.full(5, 3.0))) == 1).any()
-
-
-class TestAgreement:
-    def test_closed_forms(self):
-        a, b = np.array([0, 0, 1, 1, -1]), np.array([0, 1, 1, 1, 0])
-        assert dice(a == 1, b == 1) == pytest.approx(2 * 2 / 5)
-        assert mean_dice(a, b) == pytest.approx((2 * 1 / 4 + 4 / 5) / 2)
-        assert kappa(a, b) == pytest.approx(cohen_kappa_score(a[:4], b[:4]))
-        assert np.isnan(dice(a == 7, b == 7))
-        assert np.isnan(kappa(np.full(3, -1), b[:3]))
-
-    def test_renamed_components_agree_wholly(self):
-        a = np.array([1, 1, 2, 2, 3, 0])
-        b = np.array([2, 2, 1, 1, 3, 0])
-        assert rand_index(a - 1, b - 1) == pytest.approx(1.0)
-        assert matched_dice(a, b) == pytest.approx(1.0)
-        assert matched_dice(a, np.array([1, 1, 1, 1, 1, 0])) < 0.8
-
-    def test_the_same_map_agrees_and_a_moved_one_by_chance(self):
-        centres = lattice((12, 12))
-        rng = np.random.default_rng(0)
-        blobs = (ndimage.gaussian_filter(rng.normal(size=(12, 12)), 2) > 0).astype(int).ravel()
-        one = np.zeros(144, int)
-        draws, moves = block_draws(centres, one, rng), moved(centres, one)
-        same = compared(blobs, blobs, rand_index, draws, moves)
-        assert (same.value, same.low, same.high) == (1.0, 1.0, 1.0)
-        assert same.chance < 0.3
-        other = compared(blobs, rng.permutation(blobs), rand_index, draws, moves)
-        assert abs(other.value) < 0.15
-        assert other.low <= other.value + 0.05
-
-    def test_draws_stay_within_sections_and_moves_go_far(self):
-        centres, section = np.tile(lattice((4, 4)), (2, 1)), np.repeat([0, 1], 16)
-        for at in block_draws(centres, section, np.random.default_rng(0), times=5):
-            assert set(section[at]) == {0, 1}
-        for at in moved(centres, section):
-            assert (section[at] == section).all()
-            step = (at - np.arange(32)) % 16
-            assert ((step >= 4) & (step <= 12)).all()
-            assert sorted(at) == list(range(32))
-
-    def test_the_order_of_the_spots_makes_no_difference(self):
-        rng = np.random.default_rng(0)
-        centres, section = np.tile(lattice((6, 5)), (2, 1)), np.repeat([0, 1], 30)
-        values, order = rng.normal(size=60), rng.permutation(60)
-        for at, mixed in zip(moved(centres, section), moved(centres[order], section[order]), strict=True):
-            np.testing.assert_array_equal(values[at][order], values[order][mixed])
-
-    def test_draws_vary_as_much_as_tissue_does(self):
-        """Two blocks a section: as many draws as there are blocks would vary half as much."""
-        centres = np.column_stack([np.zeros(80), np.tile(np.arange(20) * 50.0, 4)])
-        section, rng = np.repeat(np.arange(4), 20), np.random.default_rng(0)
-        true, drawn = [], []
-        for _ in range(300):
-            values = rng.normal(size=8)[section * 2 + (centres[:, 1] >= 500)]
-            true.append(values.mean())
-            drawn.append(np.var([values[at].mean() for at in block_draws(centres, section, rng, times=40)]))
-        assert np.mean(drawn) / np.var(true) == pytest.approx(1, abs=0.2)
-
-    def test_sections_of_one_block_vary_together(self):
-        np.testing.assert_array_equal(strata_of_blocks(np.array([0, 1, 2, 2, 2])), [0, 0, 2, 2, 2])
-        np.testing.assert_array_equal(strata_of_blocks(np.array([0, 2, 2, 3, 3, 3])), [2, 2, 2, 3, 3, 3])
-        np.testing.assert_array_equal(strata_of_blocks(np.array([4])), [4])

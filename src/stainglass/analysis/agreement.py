@@ -14,9 +14,8 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-BLOCK_UM = 500.0
-LEAST_BLOCKS = 8
-TIMES = 200
+from stainglass.analysis.block_draws import BlockDraws
+
 MOVES = 20
 Statistic = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 
@@ -81,48 +80,6 @@ def kappa(a: Int64[np.ndarray, n], b: Int64[np.ndarray, n]) -> float:
     return float(((x == y).mean() - expected) / (1 - expected)) if expected < 1 else float("nan")
 
 
-def block_draws(
-    centres_um_yx: Float64[np.ndarray, "n 2"],
-    sections: Int64[np.ndarray, n],
-    rng: np.random.Generator,
-    times: int = TIMES,
-    side_um: float = BLOCK_UM,
-) -> list[Int64[np.ndarray, m]]:
-    """Bootstrap draws of spots (indices, with repeats): square blocks of tissue are drawn within each section.
-
-    The side is halved until there are eight blocks, so that small tissue still gives an interval. Of m blocks m − 1 are drawn,
-    as else few blocks would vary too little (Rao & Wu 1988); sections of one block are drawn from together.
-    """
-    for _ in range(8):
-        cells = np.column_stack([sections, np.floor(centres_um_yx / side_um).astype(np.int64)])
-        keys, block = np.unique(cells, axis=0, return_inverse=True)
-        if len(keys) >= min(LEAST_BLOCKS, len(sections)):
-            break
-        side_um /= 2
-    members = [np.flatnonzero(block.reshape(-1) == i) for i in range(len(keys))]
-    strata = strata_of_blocks(keys[:, 0])
-    by_stratum = [np.flatnonzero(strata == s) for s in np.unique(strata)]
-    return [
-        np.concatenate(
-            [members[i] for blocks in by_stratum for i in rng.choice(blocks, max(len(blocks) - 1, 1))]
-        )
-        for _ in range(times)
-    ]
-
-
-def strata_of_blocks(sections: Int64[np.ndarray, b]) -> Int64[np.ndarray, b]:
-    """The stratum each block is drawn in: its section, or, of sections of one block, all of these together.
-
-    A single one of them joins the section with the fewest blocks, as alone it would never vary.
-    """
-    names, count = np.unique(sections, return_counts=True)
-    lone, others = names[count == 1], names[count > 1]
-    if not len(lone):
-        return sections
-    joined = lone[0] if len(lone) > 1 or not len(others) else others[np.argmin(count[count > 1])]
-    return np.where(np.isin(sections, lone), joined, sections)
-
-
 def moved(
     centres_um_yx: Float64[np.ndarray, "n 2"], sections: Int64[np.ndarray, n], moves: int = MOVES
 ) -> list[Int64[np.ndarray, n]]:
@@ -147,19 +104,13 @@ def compared(
     a: Int64[np.ndarray, n],
     b: Int64[np.ndarray, n],
     statistic: Statistic,
-    draws: Sequence[Int64[np.ndarray, m]],
+    draws: BlockDraws,
     moves: Sequence[Int64[np.ndarray, n]],
 ) -> Interval:
     """A statistic of two groupings, its interval and its chance level."""
-    drawn = np.array([statistic(a[at], b[at]) for at in draws])
+    low, high = draws.interval(lambda at: statistic(a[at], b[at]))
     chance = np.array([statistic(a, b[at]) for at in moves])
-    low, high = (_quantile(drawn, q) for q in (0.025, 0.975))
     return Interval(statistic(a, b), low, high, _mean(chance))
-
-
-def _quantile(values: Float64[np.ndarray, b], q: float) -> float:
-    finite = values[~np.isnan(values)]
-    return float(np.quantile(finite, q)) if len(finite) else float("nan")
 
 
 def _mean(values: Float64[np.ndarray, b]) -> float:

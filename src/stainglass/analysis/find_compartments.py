@@ -16,7 +16,8 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
-from stainglass.analysis.agreement import block_draws, compared, kappa, moved
+from stainglass.analysis.agreement import compared, kappa, moved
+from stainglass.analysis.block_draws import BlockDraws
 from stainglass.analysis.classifier import Embed, confusion, macro_f1
 from stainglass.analysis.compartments import COMPARTMENTS, CompartmentScorer, Names, true_compartments
 from stainglass.analysis.judged import Judged
@@ -141,7 +142,9 @@ class CompartmentStudy:
 
     def figures(self) -> list[dict[str, Any]]:
         """Expression against appearance, real and generated; on simulated tissue expression against the truth too."""
-        draws = block_draws(self.judged.centres_um_yx, self.judged.section, np.random.default_rng(self.seed))
+        draws = BlockDraws.of(
+            self.judged.centres_um_yx, self.judged.section, np.random.default_rng(self.seed)
+        )
         moves = moved(self.judged.centres_um_yx, self.judged.section)
         pairs = [
             (self.expression, names, "expression", f"{w} picture") for w, names in self.appearance.items()

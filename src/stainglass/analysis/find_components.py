@@ -14,7 +14,6 @@ from scipy.stats import pearsonr
 
 from stainglass.analysis.agreement import (
     Interval,
-    block_draws,
     compared,
     dice,
     kappa,
@@ -23,6 +22,7 @@ from stainglass.analysis.agreement import (
     moved,
     rand_index,
 )
+from stainglass.analysis.block_draws import BlockDraws
 from stainglass.analysis.classes import ClassScorer
 from stainglass.analysis.classifier import Embed, PictureClassifier
 from stainglass.analysis.components import SOURCES, Components
@@ -312,7 +312,7 @@ class _Section:
     def _agreement(self, components: Mapping[str, Components]) -> list[dict[str, Any]]:
         n = len(self.painted)
         one = np.zeros(n, np.int64)
-        draws = block_draws(self.painted.centres_um_yx, one, np.random.default_rng(self.how.seed))
+        draws = BlockDraws.of(self.painted.centres_um_yx, one, np.random.default_rng(self.how.seed))
         moves = moved(self.painted.centres_um_yx, one)
         rows = []
         for a, b in PAIRS:

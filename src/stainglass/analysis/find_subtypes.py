@@ -12,7 +12,8 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from stainglass.analysis.agreement import block_draws, compared, kappa, moved, rand_index
+from stainglass.analysis.agreement import compared, kappa, moved, rand_index
+from stainglass.analysis.block_draws import TAIL, BlockDraws
 from stainglass.analysis.classes import ClassScorer
 from stainglass.analysis.classifier import Embed, auroc, confusion, macro_f1
 from stainglass.analysis.judged import Judged, Names, reference
@@ -152,7 +153,7 @@ class _Study:
         }
         if drawn is not None:
             self._teach_labels(drawn, window_um)
-        self.draws = block_draws(judged.centres_um_yx, judged.section, np.random.default_rng(seed))
+        self.draws = BlockDraws.of(judged.centres_um_yx, judged.section, np.random.default_rng(seed))
         self.moves = moved(judged.centres_um_yx, judged.section)
 
     def _teach_labels(self, drawn: SpotLabels, window_um: float) -> None:
@@ -214,7 +215,7 @@ class _Study:
         spots = taught.used[at]
         sections = np.unique(np.array(self.training.sections)[spots], return_inverse=True)[1].astype(np.int64)
         rng = np.random.default_rng(self.seed)
-        draws = block_draws(self.training.centres_um_yx[spots], sections, rng) if len(at) else []
+        draws = BlockDraws.of(self.training.centres_um_yx[spots], sections, rng) if len(at) else None
         rows = figures(taught.labels[at], taught.result.probability[at], taught.classes, draws)
         on = "real pictures of the training sections, each fold held out"
         found["rows"] += [
@@ -238,7 +239,7 @@ class _Study:
         }
         share = np.bincount(taught.labels, minlength=len(taught.classes)) / max(len(taught.labels), 1)
         probability["majority"] = np.tile(share, (len(names), 1))
-        draws = [at[known[at]] for at in self.draws]
+        draws = self.draws.among(known)
         rows = []
         for subject, found in probability.items():
             found_here = figures(truth, found, taught.classes, draws, np.flatnonzero(known))
@@ -262,7 +263,7 @@ class _Study:
         """Mean over twenty moves; the interval is their spread."""
         tables = [
             pd.DataFrame(
-                figures(truth, probability["generated"][at], taught.classes, [], np.flatnonzero(known))
+                figures(truth, probability["generated"][at], taught.classes, None, np.flatnonzero(known))
             )
             for at in self.moves
         ]
@@ -270,7 +271,7 @@ class _Study:
         rows = []
         for i, (metric, name, n) in enumerate(zip(tables[0]["metric"], tables[0]["class"], tables[0]["n"])):
             column = values[:, i][~np.isnan(values[:, i])]
-            low, high = np.quantile(column, [0.025, 0.975]) if len(column) else (np.nan, np.nan)
+            low, high = np.quantile(column, [TAIL, 1 - TAIL]) if len(column) else (np.nan, np.nan)
             value = float(column.mean()) if len(column) else np.nan
             why = None if len(column) else tables[0]["why"][i]
             rows.append(
@@ -291,7 +292,7 @@ class _Study:
         truth: Int64[np.ndarray, n],
         known: NDArray[np.bool_],
         probability: Float64[np.ndarray, "n k"],
-        draws: Sequence[Int64[np.ndarray, m]],
+        draws: BlockDraws,
     ) -> dict[str, Any]:
         """Macro-F1 of generated pictures over the shuffled ones, draw by draw the same spots."""
         called = probability.argmax(axis=1)
@@ -301,8 +302,7 @@ class _Study:
             return macro_f1(truth[at], called[at]) - float(by_chance)
 
         whole = gain(np.flatnonzero(known))
-        drawn = np.array([gain(at) for at in draws if len(at)])
-        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+        low, high = draws.interval(gain)
         return {"metric": "macro_f1_gain", "class": None, "value": whole, "low": low, "high": high,
                 "n": int(known.sum()), "why": None}  # fmt: skip
 

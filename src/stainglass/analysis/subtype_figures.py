@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
+from stainglass.analysis.block_draws import BlockDraws
 from stainglass.analysis.classifier import auroc, calibration_error, macro_f1
 from stainglass.progress import console
 
@@ -17,10 +18,10 @@ def figures(
     truth: Int64[np.ndarray, n],
     probability: Float64[np.ndarray, "n k"],
     classes: Sequence[str],
-    draws: Sequence[Int64[np.ndarray, m]],
+    draws: BlockDraws | None,
     at: Int64[np.ndarray, m] | None = None,
 ) -> list[dict[str, Any]]:
-    """Macro-F1, accuracy, calibration error and every class's AUROC, with intervals over blocks of tissue."""
+    """Macro-F1, accuracy, calibration error and every class's AUROC; with `draws`, intervals over blocks of tissue."""
     at = np.arange(len(truth)) if at is None else at
     called = probability.argmax(axis=1)
     metrics: list[tuple[str, str | None, Any]] = [
@@ -35,9 +36,7 @@ def figures(
     rows = []
     for metric, name, figure in metrics:
         value = figure(at)
-        drawn = np.array([figure(i) for i in draws if len(i)], np.float64)
-        drawn = drawn[~np.isnan(drawn)]
-        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+        low, high = draws.interval(figure) if draws else (np.nan, np.nan)
         why = None
         if np.isnan(value):
             why = (

@@ -16,18 +16,14 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
-from scipy.stats import norm
-from scipy.stats import t as student
 
-from stainglass.analysis.agreement import strata_of_blocks
+from stainglass.analysis.block_draws import TAIL, strata_of_blocks, tail_of
 from stainglass.errors import StainglassError
 
 FEW_SECTIONS = 5
 """Below this many sections, a bootstrap of sections says nothing; blocks within sections are drawn."""
 
 FEW_BLOCKS = 8
-TAIL = 0.025
-"""Beyond either end of a 95 % interval."""
 HALVES_LABEL = "halves without duplicates, by spatial block"
 
 
@@ -83,10 +79,8 @@ class Resampling:
 
     @property
     def tail(self) -> float:
-        """Share of draws beyond either end of a 95 % interval: fewer than .025, as Student's t has it for few blocks
-        (the expanded percentile interval, Hesterberg 2015).
-        """
-        return float(norm.cdf(student.ppf(TAIL, self.freedom))) if self.freedom > 0 else TAIL
+        """Share of draws beyond either end of a 95 % interval (`tail_of`)."""
+        return tail_of(self.freedom)
 
     @classmethod
     def of(
