@@ -128,6 +128,33 @@ class TestScores:
         with pytest.raises(StainglassError, match=r"[01] classes can be scored"):
             ClassScorer.fit(noise)
 
+    @pytest.mark.parametrize("place", ["most expressed", "among the others", "least expressed"])
+    def test_a_class_of_a_small_panel_is_found(self, place: str):
+        """Of 150 genes the neighbours in rank are few: a control set that holds a gene twice, or the class's own, is coherent."""
+        rng = np.random.default_rng(1)
+        table = tissue_classes()
+        planted_sets = {name: list(table.markers(name))[:4] for name in ("immune", "keratinocyte")}
+        order = {"most expressed": 200.0, "among the others": 30.0, "least expressed": 4.0}
+        rates, symbols, sets = [], [], []
+        for k, markers in enumerate(planted_sets.values()):
+            for symbol in markers:
+                symbols.append(symbol)
+                rates.append(order[place] * rng.uniform(0.9, 1.1))
+                sets.append(k)
+        symbols += [f"OTHER{i}" for i in range(142)]
+        rates += list(np.geomspace(5, 100, 142))
+        here = rng.gamma(2.0, 0.5, (400, 2))
+        level = np.array(rates)[None, :] * np.concatenate([here[:, sets], np.ones((400, 142))], axis=1)
+        ids = [gene_id(s) or f"symbol:{s}" for s in symbols]
+        training = Expressed(
+            csr_matrix(rng.poisson(level).astype(np.float32)),
+            GeneAxis(tuple(ids), tuple(symbols)),
+            np.zeros(400, np.int64),
+            ("s",),
+            np.ones((1, 150), bool),
+        )
+        assert set(ClassScorer.fit(training).classes) == set(planted_sets)
+
     def test_classes_that_are_asked_for_are_scored_or_refused(self, training: Expressed):
         assert ClassScorer.fit(training, ("fibroblast", "epithelial")).classes == ("fibroblast", "epithelial")
         axis = GeneAxis(("ENSG00000000003", "ENSG00000000005"), ("A", "B"))

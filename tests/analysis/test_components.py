@@ -91,13 +91,20 @@ def test_area_perimeter_neighbours_class_and_confidence_of_a_known_division():
     grid[0, 5] = -1
     centres, groups = lattice(grid.shape), grid.ravel()
     p = np.where(groups[:, None] == [0, 1], 0.8, 0.1)
-    table = components(groups, centres).table(centres, p, ("x", "y"), np.array([[310.0, 310.0], [1e5, 0]]))
+    corners = centres - 50
+    nuclei = np.concatenate([centres, centres[:18] + 20, [[1e5, 0]]])
+    table = components(groups, centres).table(centres, p, ("x", "y"), nuclei, corners, 100.0)
     assert table["spots"].tolist() == [18, 17]
     assert table["neighbours"].tolist() == ["2", "1"]
     assert table["class"].tolist() == ["x", "y"]
     assert table["confidence"].to_numpy() == pytest.approx(0.8)
     assert table["share unassigned"].to_numpy() == pytest.approx(0.1)
-    assert table["nuclei"].tolist() == [1, 0]
+    in_first = int((groups == 0).sum() + (groups[:18] == 0).sum())
+    assert table["nuclei"].tolist() == [in_first, 17 + int((groups[:18] == 1).sum())]
+    # Patches show a quarter of the tissue: the density is of what they show.
+    assert table["nuclei_per_mm2"].to_numpy() == pytest.approx(
+        table["nuclei"] / table["spots"] / 0.01, rel=0.1
+    )
     # 18 cells of 200 µm; at the array's rim discs of a cell's area stand for cells.
     assert table["area_um2"][1] == pytest.approx(18 * PITCH**2, rel=0.04)
     assert table["perimeter_um"][1] == pytest.approx(2 * (3 + 6) * PITCH, rel=0.1)
@@ -127,7 +134,11 @@ def test_no_spot_in_any_group_is_no_component():
     centres = lattice((2, 2))
     empty = components(np.full(4, -1), centres)
     assert len(empty) == 0
-    assert empty.table(centres, np.zeros((4, 1)), ("x",)).empty
+    table = empty.table(centres, np.zeros((4, 1)), ("x",), np.zeros((0, 2)), centres, 100.0)
+    assert table.empty
+    some = components(np.zeros(4, int), centres)
+    full = some.table(centres, np.zeros((4, 1)), ("x",), np.zeros((0, 2)), centres, 100.0)
+    assert table.columns.tolist() == full.columns.tolist()
     assert touching(empty.of_spot, empty.links) == {}
 
 

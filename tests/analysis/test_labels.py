@@ -173,19 +173,31 @@ def test_the_published_labels_name_their_spots(shared: Path):
 def test_a_file_is_of_the_longest_name_it_begins_with(tmp_path: Path):
     for name in ("P3.tsv", "P3_rep2.tsv"):
         (tmp_path / name).write_text("label")
-    sections = ("P3", "P3_rep2")
-    assert [(s, f.name) for s, f in _files(tmp_path, sections, sections)] == [
+    sections = {"P3": "P3", "P3_rep2": "P3_rep2"}
+    names = tuple(sections)
+    assert [(s, f.name) for s, f in _files(tmp_path, sections, names)] == [
         ("P3", "P3.tsv"),
         ("P3_rep2", "P3_rep2.tsv"),
     ]
-    assert [f.name for _, f in _files(tmp_path, ["P3"], sections)] == ["P3.tsv"]
+    assert [f.name for _, f in _files(tmp_path, {"P3": "P3"}, names)] == ["P3.tsv"]
     (tmp_path / "P3_again.tsv").write_text("label")
     with pytest.raises(StainglassError, match=r"P3.tsv and P3_again.tsv, both of section P3"):
-        _files(tmp_path, sections, sections)
+        _files(tmp_path, sections, names)
+
+
+def test_a_file_of_a_whole_section_is_of_its_blocks(tmp_path: Path):
+    (tmp_path / "P3.tsv").write_text("label\tbarcode")
+    blocks, names = {"P3.train": "P3", "P3.test": "P3"}, ("P3.train", "P3.test", "P3")
+    both = [("P3.train", tmp_path / "P3.tsv"), ("P3.test", tmp_path / "P3.tsv")]
+    assert _files(tmp_path, blocks, names) == both
+    assert _files(tmp_path / "P3.tsv", blocks, names) == both
+    (tmp_path / "P3.test.tsv").write_text("label\tbarcode")
+    with pytest.raises(StainglassError, match=r"both of section P3\.test"):
+        _files(tmp_path, blocks, names)
 
 
 def test_the_file_of_another_section_is_not_taken_for_this_one(tmp_path: Path):
     (tmp_path / "P3_rep2.tsv").write_text("label")
     (tmp_path / "mine.tsv").write_text("label\tbarcode")
-    assert _files(tmp_path / "P3_rep2.tsv", ["P3"], ["P3", "P3_rep2"]) == []
-    assert _files(tmp_path / "mine.tsv", ["P3"], ["P3", "P3_rep2"]) == [("P3", tmp_path / "mine.tsv")]
+    assert _files(tmp_path / "P3_rep2.tsv", {"P3": "P3"}, ["P3", "P3_rep2"]) == []
+    assert _files(tmp_path / "mine.tsv", {"P3": "P3"}, ["P3", "P3_rep2"]) == [("P3", tmp_path / "mine.tsv")]

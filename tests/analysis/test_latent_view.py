@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from signals_toy import as_painted, lively_pipeline, look
@@ -133,6 +134,38 @@ def test_trajectories_show_what_is_painted(thinning: float, cohort: Cohort, live
     assert moves.stops[0] == "noise"
     assert moves.stops[-1] == "tissue"
     assert len(moves.stops) == len(moves.pixels) == SETTINGS.steps + 1
+
+
+def test_the_state_after_a_step_of_two_looks_is_the_mended_one(
+    cohort: Cohort, lively: TissuePipeline
+) -> None:
+    """Heun looks at a level twice, first from a guess, which is Euler's state."""
+    facts = lively.facts
+    assert facts is not None
+    windows = cohort.patches(cohort.split().test, facts.window_px)[:2]
+    told = ConditionTensors.of(cohort.conditions(windows, facts.axis, facts.reach_um, facts.max_spots))
+    noise = torch.from_numpy(window_noise(0, windows, len(facts.latent_mean)))
+    exact, _ = denoising_states(lively, told, noise, SamplerSettings(solver="euler", steps=256, guidance=1.0))
+    found = {
+        solver: denoising_states(lively, told, noise, SamplerSettings(solver=solver, steps=4, guidance=1.0))[
+            0
+        ]
+        for solver in ("heun", "euler")
+    }
+    error = {name: float((states[1] - exact[64]).abs().mean()) for name, states in found.items()}
+    assert error["heun"] < 0.9 * error["euler"]
+
+
+def test_a_spot_without_cell_types_has_no_class(
+    cohort: Cohort, pipeline: TissuePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = cohort.split()
+    painted = [as_painted(cohort, s, pipeline.facts.axis) for s in split.test]  # type: ignore[union-attr]
+    types = pd.DataFrame({"a": 0.2, "b": 0.8}, index=range(sum(len(p) for p in painted)))
+    types.iloc[0] = 0.0
+    monkeypatch.setattr(Cohort, "cell_types", lambda self, windows: types)
+    classes, _ = classes_of(cohort, painted, split.train, 64)
+    assert classes[:2] == ["unknown", "b"]
 
 
 def test_a_class_a_spot(cohort: Cohort, pipeline: TissuePipeline) -> None:

@@ -64,7 +64,7 @@ def test_spots_keep_their_values_and_a_ramp_its_slope() -> None:
     centres = lattice()
     for values in (np.random.default_rng(0).normal(size=len(centres)), centres[:, 1] / 100):
         found = smooth_map(centres, values, TISSUE, cell_um=4.0)
-        at = (centres / found.cell_um).astype(int)
+        at = (centres / np.array(found.cell_um_yx)).astype(int)
         assert np.abs(found.values[at[:, 0], at[:, 1]] - values).max() < 0.25 * np.ptp(values)
     ramp = found.values[30:90, 30:90]
     expected = (np.arange(30, 90) + 0.5) * 4.0 / 100
@@ -96,6 +96,16 @@ def test_a_crop_is_the_map() -> None:
     found = smooth_map(centres, values, TISSUE, cell_um=8.0)
     np.testing.assert_allclose(found.crop(0, 0, 480.0, 60), found.values, rtol=1e-6)
     assert np.isnan(found.crop(-480.0, 0, 480.0, 8)).all()
+
+
+def test_a_crop_lies_where_the_spots_do() -> None:
+    """Also where the mask's cells do not divide by the map's: values would drift by up to half a cell."""
+    tissue = np.ones((242, 242), bool)  # 1,936 µm
+    centres = np.stack(np.meshgrid(*[np.arange(100.0, 1900, 200)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    found = smooth_map(centres, centres[:, 0], tissue)
+    crop = found.crop(1700.0, 900.0, 1.0, 1)
+    fine = smooth_map(centres, centres[:, 0], tissue, cell_um=4.0).crop(1700.0, 900.0, 1.0, 1)
+    assert crop[0, 0] == pytest.approx(fine[0, 0], abs=2.0)
 
 
 def test_one_spot_is_no_map() -> None:

@@ -127,7 +127,12 @@ def test_default_signals_are_chosen_on_training_tissue(cohort: Cohort, pipeline,
     assert names[2:] == ["HALLMARK_HYPOXIA"]
     assert set(names[:2]) <= set(pipeline.facts.gene_symbols)
     (tmp_path / "embeddings").mkdir()
+    for section in train:
+        (tmp_path / "embeddings" / f"{section}.h5ad").touch()
     assert default_signals(cohort, training, pipeline.facts.axis, tmp_path)[-1] == "clip"
+    # A section that was not embedded has no such signal.
+    shown = cohort.split().test
+    assert default_signals(cohort, training, pipeline.facts.axis, tmp_path, shown) == names
 
 
 def test_a_reader_sees_what_the_pictures_show_and_no_more(cohort: Cohort, pipeline) -> None:  # type: ignore[no-untyped-def]

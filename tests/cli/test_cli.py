@@ -19,7 +19,9 @@ from stainglass.cli.stages import refuse_another_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.models.facts import read_facts
+from stainglass.models.sampler import SamplerSettings
 from stainglass.recipe_files import load_recipe, write_recipe
+from stainglass.synthesis.generator import Generator
 from verbs import bad, call
 
 SMALL = Path(__file__).parents[1] / "small.yaml"
@@ -121,6 +123,14 @@ def test_dry_runs_tell_and_write_nothing(
         assert " min, " in err
         assert "GB of disk" in err
         assert not (tmp_path / "o").exists()
+
+
+def test_a_dry_run_paints_where_the_pipeline_is(run_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    from stainglass.cli.estimate import tell_painting
+
+    pipeline = Generator.from_pretrained(run_folder / "generator").pipeline.to("meta")
+    with pytest.raises(RuntimeError, match=r"meta tensors|Meta"):  # it painted there, and has nothing to read
+        tell_painting(pipeline, 4, SamplerSettings(steps=2), 2, tmp_path)
 
 
 class TestBadInput:

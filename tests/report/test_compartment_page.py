@@ -165,6 +165,17 @@ class TestBlinded:
             write_blind(study, pairs, tmp_path / "blind", tmp_path / "key.csv", seed=1)
         assert path.read_bytes() == before
 
+    def test_a_key_that_was_handed_on_is_kept(self, study: CompartmentStudy, tmp_path: Path) -> None:
+        """Ratings may be given in another copy of the page: with another key they would be read wrongly."""
+        pairs = choose_pairs(study, study.expression, study.expression, per=2, seed=0)
+        folder, key = tmp_path / "blind", tmp_path / "key.csv"
+        write_blind(study, pairs, folder, key, seed=0)
+        before = key.read_bytes()
+        write_blind(study, pairs, folder, key, seed=0)
+        with pytest.raises(StainglassError, match="key of other pairs"):
+            write_blind(study, pairs, folder, key, seed=1)
+        assert key.read_bytes() == before
+
 
 def test_the_verb(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("stainglass.models.features.EfficientNetLite0", CheapNetwork)

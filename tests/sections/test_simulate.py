@@ -3,6 +3,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from stainglass.errors import StainglassError
 from stainglass.genes.markers import marker_ids
@@ -159,9 +160,17 @@ def test_expression_of_any_programme():
     assert expression.expected(pure * 0).to_numpy().sum() == 0
 
 
+def test_any_size_is_taken_to_whole_cells_of_the_truth(tmp_path):
+    simulate_cohort(tmp_path, "skin", patients=1, size_um=350, mpp=2, seed=0)
+    truth = load_truth(tmp_path / "P1" / "truth")
+    with tifffile.TiffFile(tmp_path / "P1" / "slide.tif") as file:
+        assert file.pages[0].shape[0] * 2 == truth.hypoxia.shape[0] * truth.grid_um == 352
+
+
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
+        ({"mpp": 0}, "0 µm/px"),
         ({"tissue": "brain"}, "no tissue 'brain'"),
         ({"patients": 0}, "cannot simulate 0"),
         ({"size_um": 50}, "of 50 µm"),

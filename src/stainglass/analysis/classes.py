@@ -199,15 +199,21 @@ class ClassScorer:
             if len(columns) < LEAST_MARKERS:
                 absent[name] = f"{len(columns)} of its markers are detected, {LEAST_MARKERS} are needed"
                 continue
-            own, control, p = test.of(columns, weights)
-            coherence[name] = (own, control)
-            if p > CONTROL_P and not wanted:
-                absent[name] = (
-                    f"its {len(columns)} markers rise and fall together no more than other genes do "
-                    f"(mean r {own:.3f}, control sets up to {control:.3f})"
-                )
-                continue
-            kept[name] = columns, weights
+            incoherent = None
+            if len(test.genes) < 2 * len(columns):
+                incoherent = f"{len(test.genes)} genes are detected, too few to hold its {len(columns)} markers against"
+            else:
+                own, control, p = test.of(columns, weights)
+                coherence[name] = (own, control)
+                if p > CONTROL_P:
+                    incoherent = (
+                        f"its {len(columns)} markers rise and fall together no more than other genes do "
+                        f"(mean r {own:.3f}, control sets up to {control:.3f})"
+                    )
+            if incoherent is not None and not wanted:
+                absent[name] = incoherent
+            else:
+                kept[name] = columns, weights
         if len(kept) < 2 or (wanted and absent):
             why = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
             raise StainglassError(
@@ -309,13 +315,25 @@ class _Coherence:
         """Mean r of the set, the largest of the control sets, and the share of controls that reach it."""
         local = np.searchsorted(self.genes, columns)
         own = self._mean_r(local, weights)
-        controls = []
-        for _ in range(CONTROLS):
-            step = self.rng.integers(-CONTROL_RANKS, CONTROL_RANKS + 1, len(local))
-            other = self.by_level[np.clip(self.rank[local] + step, 0, len(self.by_level) - 1)]
-            controls.append(self._mean_r(other, weights))
+        others = self.by_level[
+            ~np.isin(self.by_level, local)
+        ]  # a marker in a control set would rise with itself
+        controls = [self._mean_r(self._control(local, others), weights) for _ in range(CONTROLS)]
         p = (1 + sum(control >= own for control in controls)) / (1 + CONTROLS)
         return own, max(controls), p
+
+    def _control(self, markers: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A gene of nearly the same rank of expression for every marker, each gene once."""
+        drawn = np.empty(len(markers), np.int64)
+        free = np.ones(len(others), bool)
+        nearest = np.searchsorted(self.rank[others], self.rank[markers])
+        for i in self.rng.permutation(len(markers)):
+            # At either end of the ranks the range is moved inwards, not cut, so that it always holds as many genes.
+            first = int(np.clip(nearest[i] - CONTROL_RANKS, 0, max(len(others) - 2 * CONTROL_RANKS - 1, 0)))
+            near = np.flatnonzero(free[first : first + 2 * CONTROL_RANKS + 1]) + first
+            chosen = self.rng.choice(near if len(near) else np.flatnonzero(free))
+            drawn[i], free[chosen] = others[chosen], False
+        return drawn
 
     def _mean_r(self, local: NDArray[np.integer], weights: NDArray[np.float64]) -> float:
         alone = float((weights**2).sum())

@@ -66,6 +66,8 @@ class Components:
         probability: Float64[np.ndarray, "n k"],
         classes: Sequence[str],
         nuclei_um_yx: Float64[np.ndarray, "c 2"] | None = None,
+        patches_um_yx: Float64[np.ndarray, "p 2"] | None = None,
+        side_um: float = 0.0,
     ) -> pd.DataFrame:
         """One row a component.
 
@@ -78,25 +80,29 @@ class Components:
         classes
             Names of the k classes.
         nuclei_um_yx
-            Centres of the section's nuclei, when they were found.
+            Centres of the nuclei of the section's patches, when they were found.
+        patches_um_yx, side_um
+            Corners and side of those patches, which seldom show all of a component.
 
         Returns
         -------
         Index ``component``: ``group`` (what its spots have in common), ``class`` and ``confidence`` (the class that
         leads and its expected share of the component), ``spots``, ``area_um2``, ``perimeter_um`` (Crofton's
         formula, outer and inner borders), ``y_um``, ``x_um``, ``neighbours`` (components it touches), ``nuclei``
-        and ``nuclei_per_mm2``, and ``share NAME`` of every class and of ``unassigned``.
+        (seen in patches) and ``nuclei_per_mm2`` (of what patches show of it; NaN where they show nothing), and
+        ``share NAME`` of every class and of ``unassigned``.
         """
         beside = touching(self.of_spot, self.links)
-        in_component = None
-        if nuclei_um_yx is not None:
+        in_component = seen = None
+        if nuclei_um_yx is not None and patches_um_yx is not None:
             spot = self.grid.spot_at(nuclei_um_yx)
             in_component = np.where(spot >= 0, self.of_spot[np.maximum(spot, 0)], 0)
+            seen = self.grid.within(patches_um_yx, side_um)
         rows = []
         for component in range(1, len(self) + 1):
             member = self.of_spot == component
-            mask = np.pad(self.grid.mask(member), 1)
-            area = float(mask.sum()) * self.grid.cell_um**2
+            own = self.grid.mask(member)
+            mask = np.pad(own, 1)
             y, x = centres_um_yx[member].mean(axis=0)
             shares = {name: float(p) for name, p in zip(classes, probability[member].mean(axis=0))}
             shares[UNASSIGNED] = max(0.0, 1.0 - sum(shares.values()))
@@ -107,18 +113,35 @@ class Components:
                 "class": leads,
                 "confidence": shares[leads],
                 "spots": int(member.sum()),
-                "area_um2": area,
+                "area_um2": float(own.sum()) * self.grid.cell_um**2,
                 "perimeter_um": float(perimeter_crofton(mask)) * self.grid.cell_um,
                 "y_um": float(y),
                 "x_um": float(x),
                 "neighbours": " ".join(str(other) for other in beside[component]),
             }
-            if in_component is not None:
-                row["nuclei"] = int((in_component == component).sum())
-                row["nuclei_per_mm2"] = int((in_component == component).sum()) / (area / 1e6)
+            if in_component is not None and seen is not None:
+                shown_mm2 = float((own & seen).sum()) * (self.grid.cell_um / 1000) ** 2
+                seen_here = int((in_component == component).sum())
+                row["nuclei"] = seen_here
+                row["nuclei_per_mm2"] = seen_here / shown_mm2 if shown_mm2 else float("nan")
             rows.append({**row, **{f"share {name}": share for name, share in shares.items()}})
-        columns = ["component", "group", "class", "confidence", "spots"]
-        return pd.DataFrame(rows, columns=None if rows else columns).set_index("component")
+        columns = [
+            *(
+                "component",
+                "group",
+                "class",
+                "confidence",
+                "spots",
+                "area_um2",
+                "perimeter_um",
+                "y_um",
+                "x_um",
+                "neighbours",
+            ),
+            *(() if in_component is None else ("nuclei", "nuclei_per_mm2")),
+            *(f"share {name}" for name in (*classes, UNASSIGNED)),
+        ]
+        return pd.DataFrame(rows, columns=columns).set_index("component")
 
     def mean_of(self, values: Float[np.ndarray, "n g"], names: Sequence[str]) -> pd.DataFrame:
         """Mean of per-spot values (log-normalised expression) in every component."""

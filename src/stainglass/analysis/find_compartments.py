@@ -299,9 +299,10 @@ def _truth(run: Path, cohort: Cohort, judged: Judged) -> Names:
     """Of sections that the run simulated; None elsewhere."""
     names: Names = []
     for one in judged.sections:
-        folder = run / "simulated" / one.painted.section / "truth"
+        section = cohort.sections[one.painted.section]
+        folder = run / "simulated" / section.source_id / "truth"
         if (folder / "truth.json").is_file():
-            diameter = float(np.median(cohort.sections[one.painted.section].used_spots.obs["diameter_um"]))
+            diameter = float(np.median(section.used_spots.obs["diameter_um"]))
             names += true_compartments(load_truth(folder), one.painted.centres_um_yx, diameter)
         else:
             names += [None] * len(one.painted)

@@ -170,7 +170,7 @@ class _Section:
         self.finder, self.how, self.out = finder, how, out
         self.painted = one.painted
         self.written: set[str] = set()
-        self.truth = run / "simulated" / self.painted.section / "truth"
+        self.truth = run / "simulated" / cohort.sections[self.painted.section].source_id / "truth"
         self.prepared = cohort.sections[self.painted.section]
         self.mpp_full = full_resolution_mpp(self.prepared)
         self.log = log_normalised(self.painted.counts)
@@ -181,7 +181,10 @@ class _Section:
 
     def write(self) -> dict[str, Any]:
         """Find everything in this section; what stands in the JSON."""
-        nuclei = self._nuclei()
+        corners = (
+            np.array([[w.top_px, w.left_px] for w in self.painted.windows], np.float64) * self.painted.mpp
+        )
+        nuclei = self._nuclei(corners)
         components = self._components()
         probability = self._probability()
         tables = []
@@ -192,6 +195,8 @@ class _Section:
                 probability[source],
                 self.scorer.classes,
                 centres.to_numpy(np.float64),
+                corners,
+                self.painted.real.shape[1] * self.painted.mpp,
             )
             self._write_regions(source, found, table)
             mean = found.mean_of(self.log, self.painted.axis.symbols)
@@ -239,10 +244,7 @@ class _Section:
             found[source][:, at] = self.classifier.probabilities(self.one.features[source])
         return found
 
-    def _nuclei(self) -> dict[str, FoundNuclei]:
-        corners = (
-            np.array([[w.top_px, w.left_px] for w in self.painted.windows], np.float64) * self.painted.mpp
-        )
+    def _nuclei(self, corners: Float64[np.ndarray, "n 2"]) -> dict[str, FoundNuclei]:
         pictures = {"real": self.painted.real, "generated": self.painted.generated}
         found = {
             source: nuclei_of_patches(pixels, corners, self.finder, self.labels[source])
@@ -337,7 +339,7 @@ class _Section:
         return rows
 
     def _write_regions(self, source: str, found: Components, table: pd.DataFrame) -> None:
-        colours = colours_of([*found.names, *self.scorer.classes, UNASSIGNED])
+        colours = colours_of(found.names)
         shares = [str(key) for key in table.columns if str(key).startswith("share ")]
         measured = ["confidence", "spots", "area_um2", "perimeter_um", "nuclei", *shares]
         features = []

@@ -55,7 +55,7 @@ def reference(run: Path, cohort: Cohort, judged: Judged) -> tuple[pd.DataFrame |
     of = tissue_classes().of_reference
     for one in judged.sections:
         section = one.painted.section
-        folder = run / "simulated" / section / "truth"
+        folder = run / "simulated" / cohort.sections[section].source_id / "truth"
         if (folder / "truth.json").is_file():
             diameter = float(np.median(cohort.sections[section].used_spots.obs["diameter_um"]))
             truth = load_truth(folder)

@@ -67,7 +67,7 @@ def read_labels(path: Path, cohort: Cohort, sections: Sequence[str]) -> SpotLabe
     """
     if not path.exists():
         raise StainglassError(path, "no such file or folder", "Check --labels")
-    files = _files(path, sections, tuple(cohort.sections))
+    files = _files(path, {name: cohort.sections[name].source_id for name in sections}, _names(cohort))
     found, notes = dict[str, "pd.Series[str]"](), list[str]()
     for section, file in files:
         labels, told = (
@@ -87,8 +87,20 @@ def read_labels(path: Path, cohort: Cohort, sections: Sequence[str]) -> SpotLabe
     return SpotLabels(found, tuple(notes))
 
 
-def _files(path: Path, sections: Sequence[str], all_sections: Sequence[str]) -> list[tuple[str, Path]]:
+def _names(cohort: Cohort) -> tuple[str, ...]:
+    """What a file may be named after: sections, of blocks also the section they are a part of."""
+    return tuple({name for one in cohort.sections.values() for name in (one.id, one.source_id)})
+
+
+def _files(path: Path, sections: Mapping[str, str], names: Sequence[str]) -> list[tuple[str, Path]]:
     """Which file is of which section; a table with a column ``section`` is of all.
+
+    Parameters
+    ----------
+    sections
+        Section → the section it was read from, which is another where it is a block.
+    names
+        `_names`.
 
     Raises
     ------
@@ -98,18 +110,20 @@ def _files(path: Path, sections: Sequence[str], all_sections: Sequence[str]) -> 
     if path.is_file():
         if path.suffix.lower() in TABLES and "section" in _table(path).columns:
             return [(section, path) for section in sections]
-        own = [section for section in sections if _section_of(path, all_sections) == section]
+        own = [section for section, of in sections.items() if _section_of(path, names) in (section, of)]
         # A single file for a single section needs no name, as long as it is not another's.
-        unnamed = _section_of(path, all_sections) is None and len(sections) == 1
+        unnamed = _section_of(path, names) is None and len(set(sections.values())) == 1
         return [(section, path) for section in (sections if unnamed else own)]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*TABLES, *REGIONS))
-    whose = {file: _section_of(file, all_sections) for file in files}
-    for section in sections:
-        if len(of_it := [file.name for file in files if whose[file] == section]) > 1:
-            raise StainglassError(
-                path, f"holds {' and '.join(of_it)}, both of section {section}", "Leave one of them"
-            )
-    return [(section, file) for section in sections for file in files if whose[file] == section]
+    whose = {file: _section_of(file, names) for file in files}
+    found = []
+    for section, of in sections.items():
+        of_it = [file for file in files if whose[file] in (section, of)]
+        if len(of_it) > 1:
+            both = " and ".join(file.name for file in of_it)
+            raise StainglassError(path, f"holds {both}, both of section {section}", "Leave one of them")
+        found += [(section, file) for file in of_it]
+    return found
 
 
 def _section_of(file: Path, sections: Sequence[str]) -> str | None:
@@ -121,7 +135,9 @@ def _section_of(file: Path, sections: Sequence[str]) -> str | None:
 def _table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(
-            path, sep="," if path.suffix.lower() == ".csv" else "\t", dtype={"label": str, "section": str}
+            path,
+            sep="," if path.suffix.lower() == ".csv" else "\t",
+            dtype={"label": str, "section": str, "barcode": str},
         )
     except (OSError, ValueError, EOFError) as error:
         raise StainglassError(path, f"not a readable table of labels ({error})", "Restore the file") from None
@@ -131,7 +147,7 @@ def _table(path: Path) -> pd.DataFrame:
 def _of_table(path: Path, section: PreparedSection) -> tuple[pd.Series[str] | None, list[str]]:
     table = _table(path)
     if "section" in table.columns:
-        table = table[table["section"] == section.id]
+        table = table[table["section"].isin([section.id, section.source_id])]
         if table.empty:
             return None, []
     if "label" not in table.columns or not ({"x", "y"} <= set(table.columns) or "barcode" in table.columns):

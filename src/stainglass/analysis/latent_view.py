@@ -145,7 +145,11 @@ def classes_of(
     windows = [window for p in painted for window in p.windows]
     types = cohort.cell_types(windows)
     if types is not None:
-        return [str(name) for name in types.idxmax(axis=1)], "commonest cell type of the spot"
+        told = types.sum(axis=1) > 0
+        names = [
+            str(name) if known else UNKNOWN for name, known in zip(types.idxmax(axis=1), told, strict=True)
+        ]
+        return names, "commonest cell type of the spot"
     try:
         scorer = ClassScorer.fit(Expressed.of(cohort, cohort.patches(train, size_px)))
     except StainglassError as error:
@@ -287,9 +291,11 @@ def denoising_states(
     levels: list[float] = []
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        if not levels or t < levels[-1] - 1e-6:  # a solver may look at one level twice
+        if not levels or t < levels[-1] - 1e-6:
             states.append(x * std + mean)
             levels.append(t)
+        else:  # a solver that looks at one level twice has mended its step since
+            states[-1] = x * std + mean
         at = torch.full((len(x),), t, device=x.device)
         v = pipeline.velocity(x, at, embedded)
         if null is None or not settings.guided(t):

@@ -33,20 +33,20 @@ class SmoothMap:
     ----------
     values
         float32 (h, w); NaN off the tissue and farther than one pitch from any spot.
-    cell_um
-        Side of a cell; the map begins at the slide's top-left corner.
+    cell_um_yx
+        Height and width of a cell; the map begins at the slide's top-left corner.
     pitch_um
         Distance from spot to spot.
     """
 
     values: Float32[np.ndarray, "h w"]
-    cell_um: float
+    cell_um_yx: tuple[float, float]
     pitch_um: float
 
     def crop(self, top_um: float, left_um: float, side_um: float, px: int) -> Float32[np.ndarray, "px px"]:
         """A square of the map at ``px`` × ``px``, between cells linear, NaN where the map has none."""
         at = (np.arange(px) + 0.5) * side_um / px
-        rows, columns = (at + top_um) / self.cell_um - 0.5, (at + left_um) / self.cell_um - 0.5
+        rows, columns = ((at + start) / cell - 0.5 for start, cell in zip((top_um, left_um), self.cell_um_yx))
         return _bilinear(self.values, rows, columns)
 
 
@@ -105,7 +105,7 @@ def smooth_map(
     shown = within & on_tissue & (weight > 0)
     found = np.where(shown, total / np.where(weight > 0, weight, 1), np.nan)
     # Rounding must not carry a mean beyond what it is a mean of.
-    return SmoothMap(np.clip(found, values.min(), values.max()).astype(np.float32), cell, pitch)
+    return SmoothMap(np.clip(found, values.min(), values.max()).astype(np.float32), steps, pitch)
 
 
 def _nearest(

@@ -33,12 +33,19 @@ MARGIN_UM = 60.0
 
 
 def colours_of(names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """A colour a name: a class has the same everywhere, other names one by their order."""
+    """A colour a name: a class has the same everywhere, other names those that these leave, by their order.
+
+    When all are taken they come again, paler each time.
+    """
     known = tissue_classes().names
-    found = {}
-    for i, name in enumerate(names):
-        place = known.index(name) if name in known else i
-        found[name] = GREY if name == UNASSIGNED else PALETTE[place % len(PALETTE)]
+    places = {name: known.index(name) for name in names if name in known}
+    left = [i for i in range(len(PALETTE)) if i not in places.values()] or list(range(len(PALETTE)))
+    others = [name for name in dict.fromkeys(names) if name not in places and name != UNASSIGNED]
+    found = {name: PALETTE[place] for name, place in places.items()} | {UNASSIGNED: GREY}
+    for i, name in enumerate(others):
+        paler = 0.5 ** (i // len(left))
+        r, g, b = (round(255 - (255 - value) * paler) for value in PALETTE[left[i % len(left)]])
+        found[name] = r, g, b
     return found
 
 
@@ -159,11 +166,13 @@ def draw_classes(
         axis.set_axis_off()
     for axis, (title, matrix) in zip(grid[0], matrices.items()):
         _confusion(axis, classes, matrix, title)
-    names = [*classes, UNASSIGNED]
+    # A source may know classes that pictures were not taught.
+    others = {name for _, _, found in maps for one in found.values() for name in one} - {*classes, UNASSIGNED}
+    names = [*classes, *sorted(others), UNASSIGNED]
     colours = colours_of(names)
     for row, (section, centres, found) in zip(grid[1:], maps):
         for axis, (source, called) in zip(row, found.items()):
-            shade = [_rgb(colours.get(name, GREY)) for name in called]
+            shade = [_rgb(colours[name]) for name in called]
             axis.scatter(centres[:, 1], centres[:, 0], c=shade, s=14, linewidths=0)
             axis.set_aspect("equal")
             axis.invert_yaxis()

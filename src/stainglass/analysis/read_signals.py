@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from numpy.typing import NDArray
 
+from stainglass.analysis.clip_signal import embeddings_file
 from stainglass.analysis.painted import PaintedSection
 from stainglass.analysis.recovery import Reader, grouped_correlation, variable_genes
 from stainglass.analysis.signals import CLIP, HOUSEKEEPING, GeneScale, SignalName, measure
@@ -67,8 +68,10 @@ class TrainingLook:
         return found
 
 
-def default_signals(cohort: Cohort, training: TrainingLook, axis: GeneAxis, run: Path | None) -> list[str]:
-    """The two genes best read from real training patches, hypoxia, and CLIP when the run has it.
+def default_signals(
+    cohort: Cohort, training: TrainingLook, axis: GeneAxis, run: Path | None, shown: Sequence[str] = ()
+) -> list[str]:
+    """The two genes best read from real training patches, hypoxia, and CLIP when the run has it of these sections.
 
     The genes are chosen without a look at the judged sections: of the most variable genes of the training patches,
     those that a reader fitted on one half of the sections reads best on the other.
@@ -90,7 +93,8 @@ def default_signals(cohort: Cohort, training: TrainingLook, axis: GeneAxis, run:
     hypoxia = find_gene_set(HYPOXIA)
     if hypoxia is not None and any(gene in cohort.axis.position for gene in hypoxia.weights):
         names.append(HYPOXIA)
-    if run is not None and (run / "embeddings").is_dir():
+    needed = (*training.sections, *shown)
+    if run is not None and all(embeddings_file(run, section).is_file() for section in needed):
         names.append(CLIP)
     return names
 

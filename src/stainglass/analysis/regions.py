@@ -143,6 +143,15 @@ class SpotMap:
         """Cells that belong to any of these spots."""
         return np.asarray(np.append(members, False)[self.spot])
 
+    def within(self, corners_um_yx: Float64[np.ndarray, "m 2"], side_um: float) -> Bool[np.ndarray, "h w"]:
+        """Cells whose middle lies in any of these squares, given by their corners."""
+        seen = np.zeros(self.spot.shape, bool)
+        first = np.ceil((corners_um_yx - np.asarray(self.corner_um_yx)) / self.cell_um - 0.5).astype(np.int64)
+        last = np.ceil((corners_um_yx + side_um - np.asarray(self.corner_um_yx)) / self.cell_um - 0.5)
+        for (top, left), (bottom, right) in zip(first.clip(0), last.astype(np.int64).clip(0), strict=True):
+            seen[top:bottom, left:right] = True
+        return seen
+
     def outline(self, members: Bool[np.ndarray, n]) -> list[Polygon]:
         """The tissue these spots stand for, as polygons in µm, holes kept."""
         return polygons_of_mask(self.mask(members), self.corner_um_yx, self.cell_um)

@@ -97,13 +97,13 @@ def tell_painting(pipeline: Any, windows: int, settings: Any, batch: int, out: P
         len(facts.latent_mean),
         pipeline.condnet.config.width,
     )
-    tokens = facts.max_spots * pipeline.condnet.config.tokens
+    tokens, device = facts.max_spots * pipeline.condnet.config.tokens, pipeline.device
     told = Embedded(
-        torch.zeros(batch, tokens, width),
-        torch.ones(batch, tokens, dtype=torch.bool),
-        torch.zeros(batch, width),
+        torch.zeros(batch, tokens, width, device=device),
+        torch.ones(batch, tokens, dtype=torch.bool, device=device),
+        torch.zeros(batch, width, device=device),
     )
-    x, t = torch.zeros(batch, channels, side, side), torch.full((batch,), 0.5)
+    x, t = torch.zeros(batch, channels, side, side, device=device), torch.full((batch,), 0.5, device=device)
     calls = -(-windows // batch) * _forwards(settings)
     disk_gb = windows * facts.window_px**2 * 3 * 0.8 / 1e9
     _tell(
@@ -274,7 +274,7 @@ def _forward_seconds(forward: Callable[[], torch.Tensor]) -> float:
     with torch.no_grad():
         forward()
         began = time.perf_counter()
-        forward()
+        float(forward().sum())  # a GPU answers before it is done
     return time.perf_counter() - began
 
 

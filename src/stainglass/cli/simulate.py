@@ -37,7 +37,9 @@ def simulate(
     """
     if dry_run:
         from stainglass.cli.estimate import tell_simulate
+        from stainglass.sections.simulate.cohort import refuse_impossible
 
+        refuse_impossible(out, tissue, patients, size_um, mpp)
         tell_simulate(patients, size_um, mpp, out)
         return
     from stainglass.sections import simulate_cohort

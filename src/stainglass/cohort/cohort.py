@@ -88,6 +88,11 @@ class PreparedSection:
         """Name of the section."""
         return self.record.id
 
+    @property
+    def source_id(self) -> str:
+        """Name of the section as it was read: that of a block is the whole section's."""
+        return self.path.stem
+
     @cached_property
     def root(self) -> zarr.Group:
         """The section's zarr, opened for reading."""

@@ -97,13 +97,19 @@ def write_blind(
     Raises
     ------
     StainglassError
-        When its ratings are filled in already, or no compartment has two places to compare.
+        When its ratings are filled in already, the key there is of other pairs, or no compartment has two places to compare.
     """
     refuse_rated(folder)
     drawn = draw_blind(study, pairs, seed)
     if not drawn:
         raise StainglassError(
             folder, "no compartment has two places to compare", "Take more spots (--most) or more sections"
+        )
+    opened = _key(study, drawn)
+    if key.is_file() and key.read_text(encoding="utf-8") != opened:
+        # The reading may have been handed on: its ratings would be read with the wrong key.
+        raise StainglassError(
+            key, "is the key of other pairs", f"Move {folder} and the key away together, then draw new pairs"
         )
     mpp = study.judged.sections[0].painted.mpp
     size = study.patch("real", 0).shape[0]
@@ -126,7 +132,7 @@ def write_blind(
         )  # fmt: skip
         (temporary / "index.html").write_text(html, encoding="utf-8")
         with atomic_path(key) as hidden:
-            hidden.write_text(_key(study, drawn), encoding="utf-8")
+            hidden.write_text(opened, encoding="utf-8")
     return folder / "index.html"
 
 

@@ -17,6 +17,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, write_json
 from stainglass.models.sampler import SamplerSettings
+from stainglass.progress import console
 from stainglass.report.composite import (
     ATTRIBUTION_CAPTION,
     CompositeTiles,
@@ -98,7 +99,7 @@ def write_figures(
     training = TrainingLook.at(cohort, train, generator.facts.window_px, look)
     names = names or [
         find_signal(name, cohort.axis)
-        for name in default_signals(cohort, training, generator.facts.axis, run)
+        for name in default_signals(cohort, training, generator.facts.axis, run, sections)
     ]
     names = list({name.name: name for name in names}.values())
     reader = SignalReader.fit(cohort, training, names, look, run)
@@ -172,7 +173,12 @@ def _of_section(
         )
         write_page(map_page(pictures, maps, painted, about), folder / f"map_{stem}.html")
         made.append(Made("map", *named, f"map_{stem}", len(painted), *merits))
-    made.append(_attribution(folder, cohort, generator, settings, painted, stamp, seed))
+    if generator.facts.told == "bulk":  # every place is told the same: there is nothing to attribute
+        console.print(
+            "  no attribution: this generator is told each section's mean expression", soft_wrap=True
+        )
+    else:
+        made.append(_attribution(folder, cohort, generator, settings, painted, stamp, seed))
     return made
 
 

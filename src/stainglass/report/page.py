@@ -22,7 +22,7 @@ from stainglass.report.images import picture_file, scale_bar_um
 from stainglass.report.run_folder import RunFolder
 from stainglass.report.table import COLUMNS, card_table, columns, short
 from stainglass.report.usefulness_table import UsefulnessTables, usefulness_tables
-from stainglass.report.words import METRICS, SUBJECTS
+from stainglass.report.words import ARROWS, METRICS, SUBJECTS
 
 RECOVERY_LABEL = "gene recovery: mean Pearson r, measured against read from the picture"
 BARS = (*("floor", "generated", "retrieval", "bulk", "shuffled", "other_patient_genes", "unconditional"),)
@@ -98,6 +98,7 @@ class SplitPart:
     summary: str
     answer: Answer
     bars: Markup | None
+    caption: str
     columns: tuple[str, ...]
     table: tuple[Any, ...]
     usefulness: UsefulnessTables | None
@@ -122,10 +123,24 @@ def _split(card: Card, answer: Answer) -> SplitPart:
         summary=_summary(card, answer.split) or f"Judged by {judge}.",
         answer=answer,
         bars=Markup(bars) if bars is not None else None,  # noqa: S704 our own SVG
+        caption=_caption(shown, rows["generated"].better if "generated" in rows else "higher")
+        if bars is not None
+        else f"{METRICS[shown].title} was not measured.",
         columns=columns(card, answer.split),
         table=card_table(card, answer.split),
         usefulness=usefulness_tables(card, answer.split),
     )
+
+
+def _caption(metric: str, better: str) -> str:
+    """What the bars under the answer show."""
+    bars = "mean over genes" if metric == "recovery" else METRICS[metric].title
+    expected = (
+        "Orange should be near zero."
+        if metric == "recovery"
+        else f"Orange should be worse; {ARROWS[better][2:]}."
+    )
+    return f"Bars: {bars}; lines: 95 % intervals. Green is real tissue. {expected}"
 
 
 def _shown_metric(card: Card) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stainglass.evaluation.card import SUBJECTS, Card, Row
@@ -108,7 +109,9 @@ def cell_of(row: Row | None, metric: str) -> Cell:
 
 
 def short(value: float, share: bool = False) -> str:
-    """Three decimals or so, or a whole percentage, with a true minus sign."""
+    """Three decimals or so, or a whole percentage, with a true minus sign; a dash where it is not defined."""
+    if math.isnan(value):
+        return "–"
     if share:
         text = f"{value:.0%}".replace("%", " %")
     elif abs(value) >= 10000:

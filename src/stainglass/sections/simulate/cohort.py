@@ -12,7 +12,7 @@ from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 from stainglass.progress import progress_bar
 from stainglass.sections.simulate.expression import count, expression_of
-from stainglass.sections.simulate.layout import lay_out
+from stainglass.sections.simulate.layout import GRID_UM, lay_out
 from stainglass.sections.simulate.nuclei import place_nuclei
 from stainglass.sections.simulate.paint import paint, random_stain
 from stainglass.sections.simulate.tissues import TISSUES
@@ -50,7 +50,7 @@ def simulate_cohort(
     patients
         Number of patients. A patient's section depends on the seed and its own number alone.
     size_um
-        Side of the square section.
+        Side of the square section, taken to the nearest multiple of 4 µm.
     mpp
         µm per px of the slide.
     seed
@@ -68,15 +68,8 @@ def simulate_cohort(
         For an unknown tissue or a size that cannot hold its structures.
     """
     out = Path(out)
-    if tissue not in TISSUES:
-        raise StainglassError(out, f"no tissue {tissue!r} to simulate", f"Choose one of {', '.join(TISSUES)}")
-    if size_um < SMALLEST_UM or not 0.1 <= mpp <= 4.0 or patients < 1 or not depth > 0:
-        raise StainglassError(
-            out,
-            f"cannot simulate {patients} sections of {size_um:g} µm at {mpp:g} µm/px and a "
-            f"depth of {depth:g}",
-            f"Ask for one patient or more, {SMALLEST_UM:g} µm or more, 0.1 to 4 µm/px and a depth above zero",
-        )
+    refuse_impossible(out, tissue, patients, size_um, mpp, depth)
+    size_um = GRID_UM * round(size_um / GRID_UM)  # whole cells of the maps of what is where
     names = [f"P{i + 1}" for i in range(patients)]
     with progress_bar(f"simulating {tissue}", patients) as advance:
         for i, name in enumerate(names):
@@ -89,6 +82,26 @@ def simulate_cohort(
         writer.writerow(["id", "patient", "path", "slide", "tissue"])
         writer.writerows([name, name, f"{name}/outs", f"{name}/slide.tif", tissue] for name in names)
     return manifest
+
+
+def refuse_impossible(
+    out: Path, tissue: str, patients: int, size_um: float, mpp: float, depth: float = DEPTH
+) -> None:
+    """What `simulate_cohort` cannot make.
+
+    Raises
+    ------
+    StainglassError
+        For an unknown tissue or a size that cannot hold its structures.
+    """
+    if tissue not in TISSUES:
+        raise StainglassError(out, f"no tissue {tissue!r} to simulate", f"Choose one of {', '.join(TISSUES)}")
+    if not size_um >= SMALLEST_UM or not 0.1 <= mpp <= 4.0 or patients < 1 or not depth > 0:
+        raise StainglassError(
+            out,
+            f"cannot simulate {patients} sections of {size_um:g} µm at {mpp:g} µm/px and a depth of {depth:g}",
+            f"Ask for one patient or more, {SMALLEST_UM:g} µm or more, 0.1 to 4 µm/px and a depth above zero",
+        )
 
 
 def simulate_section(
