@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from stainglass.cli.stages import refuse_another_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.splits import Split, write_split
-from stainglass.config import Prepare
+from stainglass.config import Prepare, Windows
 from stainglass.config import Split as SplitSettings
 from stainglass.errors import StainglassError
 from stainglass.files import write_json
@@ -44,6 +45,30 @@ def test_a_split_is_drawn_once(copied: Cohort) -> None:
     assert prepare_split(copied, named, seed=0).train == before.test
 
 
+def test_a_split_of_another_making_is_not_taken_for_the_one_that_is_asked_for(
+    copied: Cohort, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copied.path / "splits" / "default.json"
+    path.unlink()
+    drawn = prepare_split(copied, SplitSettings(), seed=0)
+    capsys.readouterr()
+    assert prepare_split(copied, SplitSettings(held_out_share=0.4, kind="random"), seed=0) == drawn
+    assert "is kept" not in capsys.readouterr().err
+    assert prepare_split(copied, SplitSettings(held_out_share=0.7), seed=0) == drawn
+    assert "holds 1 of 3 patients out, not 2; delete" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(StainglassError, match="kind=random, not spatial-blocks") as refused:
+        prepare_split(copied, SplitSettings(kind="spatial-blocks"), seed=0, windows=Windows())
+    assert "Delete it" in refused.value.remedy
+    assert copied.split() == drawn
+
+
+def test_blocks_are_not_cut_before_windows_are_known(copied: Cohort) -> None:
+    (copied.path / "splits" / "default.json").unlink()
+    with pytest.raises(StainglassError, match="as far apart as a model's windows need"):
+        prepare_split(copied, SplitSettings(kind="spatial-blocks"), seed=0)
+    assert not (copied.path / "splits" / "default.json").exists()
+
+
 def test_a_run_that_was_cut_short_goes_on_at_its_scale(simulated: Path, tmp_path: Path) -> None:
     sources = read_sections(simulated)
     bad = [sources[0], type(sources[1])(sources[1].id, sources[1].patient, {}, lambda: 1 / 0)]  # type: ignore[arg-type, return-value]
@@ -57,6 +82,12 @@ def test_a_run_that_was_cut_short_goes_on_at_its_scale(simulated: Path, tmp_path
 
 def test_a_corrected_patient_is_not_ignored(simulated: Path, tmp_path: Path) -> None:
     source = read_sections(simulated)[0]
+    other = replace(source, patient="X", reader=lambda: replace(source.reader(), patient="X"))
+    prepare_cohort([other], tmp_path / "named", Prepare(mpp=1.0))
+    with pytest.raises(
+        StainglassError, match="was prepared as patient X"
+    ):  # it is now named as the section is
+        prepare_cohort([source], tmp_path / "named", Prepare(mpp=1.0))
     prepare_cohort([source], tmp_path, Prepare(mpp=1.0))
     renamed = type(source)(source.id, "someone else", {}, source.reader)
     with pytest.raises(StainglassError, match="now it is someone else"):

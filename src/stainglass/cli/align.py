@@ -39,6 +39,7 @@ def align(
     from stainglass.cli.alignment import examine
     from stainglass.cli.stages import refuse_another_run
     from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.of_run import as_noted
     from stainglass.cohort.prepare import prepare_split
     from stainglass.errors import StainglassError
     from stainglass.recipe_files import load_recipe, write_recipe
@@ -51,8 +52,8 @@ def align(
     split = prepare_split(opened, plan.split, plan.seed, plan.windows)
     refuse_another_run(plan, str(cohort), out)
     write_recipe(plan, out / "recipe.yaml")
-    write_provenance(out, plan, data=str(cohort))
+    write_provenance(out, plan, data=str(cohort), cohort=as_noted(cohort, out))
     train_clip(opened, split, plan, out / "clip")
     path = examine(out, opened, plan)
-    say_next(f"stainglass embed {out} --cohort {cohort}")
+    say_next(f"stainglass embed {out}")
     print_result(path)

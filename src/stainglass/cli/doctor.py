@@ -6,12 +6,15 @@ import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from stainglass.progress import console
+
+if TYPE_CHECKING:
+    from stainglass.sections.read import SectionSource
 
 PACKAGES = (
     "torch",
@@ -27,13 +30,14 @@ PACKAGES = (
 
 def doctor(
     target: Annotated[
-        Path | None, Parameter(help="A cohort, a run or a section's folder to look at.")
+        Path | None, Parameter(help="A cohort, a run, a manifest, or a section's folder or file to look at.")
     ] = None,
 ) -> None:
-    """Check this machine, or a cohort, and say what to do.
+    """Check this machine, and sections or a cohort where they are named; say what to do. Exit code 1 when there is something.
 
     For instance::
 
+        stainglass doctor samples.csv
         stainglass doctor cohort
     """
     table = Table("what", "found", "to do", title="stainglass doctor", title_justify="left")
@@ -74,26 +78,33 @@ def _machine() -> list[tuple[str, str, str]]:
 
 def _target(target: Path) -> list[tuple[str, str, str]]:
     from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.of_run import cohort_folder
+    from stainglass.errors import StainglassError
+    from stainglass.sections import read_sections
+
+    try:
+        for folder in (target, cohort_folder(target)):
+            if (folder / "cohort.json").is_file():
+                return _cohort_rows(Cohort.open(folder))
+        return [_section_row(source) for source in read_sections(target)]
+    except StainglassError as error:
+        return [(str(target), error.finding, error.remedy)]
+
+
+def _section_row(source: SectionSource) -> tuple[str, str, str]:
     from stainglass.errors import StainglassError
 
     try:
-        folder = target / "cohort" if (target / "cohort" / "cohort.json").is_file() else target
-        if (folder / "cohort.json").is_file():
-            return _cohort_rows(Cohort.open(folder))
-        from stainglass.sections import read_section
-
-        section = read_section(target)
-        notices = "; ".join(section.notices) or "no notices"
-        with section.slide:
-            return [
-                (
-                    f"section {section.id}",
-                    f"{section.slide_mpp:.3f} µm/px by {section.mpp_source}; {notices}",
-                    "",
-                )
-            ]
+        section = source.read()
     except StainglassError as error:
-        return [(str(target), error.finding, error.remedy)]
+        return (f"section {source.id}", str(error.finding), error.remedy)
+    with section.slide:
+        used = int(section.spots.obs["used"].sum())
+        found = f"patient {section.patient}, {used} of {section.spots.n_obs} spots used, "
+        found += f"{section.mpp:.4g} µm a full-resolution px by {section.mpp_source}"
+        if section.slide_scale != 1:
+            found += f" (the image that was found has {section.slide_mpp:.4g})"
+        return f"section {section.id}", "; ".join([found, *section.notices]), ""
 
 
 def _cohort_rows(cohort: object) -> list[tuple[str, str, str]]:
@@ -105,7 +116,8 @@ def _cohort_rows(cohort: object) -> list[tuple[str, str, str]]:
     for section in cohort.sections.values():
         r = section.record
         found = f"patient {r.patient}, {r.used} of {r.spots} spots used, "
-        found += f"median {r.median_counts:.0f} counts, {r.tissue_mm2:.1f} mm²"
+        found += f"median {r.median_counts:.0f} counts, {r.tissue_mm2:.1f} mm², "
+        found += f"image of {r.source_mpp:.4g} µm/px by {r.mpp_source}"
         rows.append(
             (f"section {r.id}", found, "" if section.path.is_dir() else "its data are missing: prepare again")
         )

@@ -33,11 +33,11 @@ def embed(
     """
     from stainglass.analysis.embeddings import write_embeddings
     from stainglass.cli.common import known_sections
-    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.of_run import open_cohort
     from stainglass.models.clip import TissueCLIP
 
     clip = TissueCLIP.load(run / "clip" / "model")
-    opened = Cohort.open(cohort or run / "cohort")
+    opened = open_cohort(run, cohort)
     write_embeddings(clip, opened, known_sections(opened, sections), run / "embeddings")
     say_next(f"stainglass retrieve {run} SECTION:SPOT")
     print_result(run / "embeddings")

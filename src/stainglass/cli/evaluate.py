@@ -39,7 +39,7 @@ def evaluate(
         Folder of a run with recipe.yaml and generator/.
     """
     from stainglass.cli.judge import judge_run
-    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.of_run import open_cohort
     from stainglass.errors import StainglassError
     from stainglass.recipe_files import load_recipe
 
@@ -53,6 +53,6 @@ def evaluate(
         tell_evaluate(load_recipe(run / "recipe.yaml", sets=sets), run)
         return
     recipe = load_recipe(run / "recipe.yaml", sets=sets)
-    judge_run(run, Cohort.open(cohort or run / "cohort"), recipe, features)
+    judge_run(run, open_cohort(run, cohort), recipe, features)
     say_next(f"stainglass report {run}")
     print_result(run / "evaluation" / "card.json")

@@ -38,7 +38,7 @@ def open_run(
     StainglassError
         When it is no run, has no generator, a section is not of its cohort, or ``most`` leaves no spot.
     """
-    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.of_run import open_cohort
     from stainglass.errors import StainglassError
     from stainglass.models.sampler import SamplerSettings
     from stainglass.recipe_files import load_recipe
@@ -55,7 +55,7 @@ def open_run(
             "Run 'stainglass train' or 'stainglass run' to the end",
         )
     recipe = load_recipe(run / "recipe.yaml")
-    opened = Cohort.open(cohort or run / "cohort")
+    opened = open_cohort(run, cohort)
     for name in section:
         if name not in opened.sections:
             raise StainglassError(

@@ -21,6 +21,7 @@ def generate(
     part: Annotated[
         str | None, Parameter(help="Of a cohort: train, validation, test, or a section's id.")
     ] = None,
+    split: Annotated[str, Parameter(help="Which split --part is of, by name (fold-0-of-5, …).")] = "default",
     section: Annotated[
         str | None, Parameter(help="Which section of a folder that holds several (an ST array's).")
     ] = None,
@@ -86,7 +87,7 @@ def generate(
         from stainglass.cohort.cohort import Cohort
 
         cohort = Cohort.open(source)
-        sections = sections_of(cohort, part)
+        sections = sections_of(cohort, part, split)
         size = generator.facts.window_px
         windows = len(cohort.patches(sections, size) if layout == "patches" else cohort.grid(sections, size))
     else:
@@ -136,7 +137,7 @@ def model_folder(model: str) -> str:
     return str(inside) if inside.is_dir() else model
 
 
-def sections_of(cohort: Any, part: str | None) -> tuple[str, ...]:
+def sections_of(cohort: Any, part: str | None, split: str = "default") -> tuple[str, ...]:
     """Sections of a part of the split, one by name, or all."""
     if part is None:
         return tuple(cohort.sections)
@@ -150,7 +151,7 @@ def sections_of(cohort: Any, part: str | None) -> tuple[str, ...]:
             "no part of a split and no section",
             f"Choose train, validation, test or one of {', '.join(cohort.sections)}",
         )
-    return tuple(cohort.split().part(part))
+    return tuple(cohort.split(split).part(part))
 
 
 def _spots_of(source: Path, mpp: float | None, which: str | None) -> Any:

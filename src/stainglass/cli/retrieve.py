@@ -48,7 +48,7 @@ def retrieve(
 
     from stainglass.analysis.embeddings import embed_sections, montage, nearest, retrieved_table
     from stainglass.cli.generate import sections_of
-    from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.of_run import open_cohort
     from stainglass.errors import StainglassError
     from stainglass.files import atomic_path
     from stainglass.models.clip import TissueCLIP
@@ -56,7 +56,7 @@ def retrieve(
     if k < 1:
         raise StainglassError("--k", f"{k} is not possible", "Give a whole number from 1 on")
     clip = TissueCLIP.load(run / "clip" / "model")
-    opened = Cohort.open(cohort or run / "cohort")
+    opened = open_cohort(run, cohort)
     vector, shown, name = _query(clip, opened, query, by)
     searched = embed_sections(clip, opened, sections_of(opened, among))
     at, cosines = nearest(vector, searched.images if by == "genes" else searched.genes, k)

@@ -12,6 +12,7 @@ from stainglass.cli.common import print_result, say_next, write_provenance
 from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.expression import add_expression
+from stainglass.cohort.of_run import as_noted, open_cohort
 from stainglass.cohort.prepare import prepare_cohort, prepare_split
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
@@ -151,7 +152,7 @@ def make_from_finished(
     prepare
         Refuses what cannot be made, before anything is written, and returns what makes it.
     """
-    opened = Cohort.open(cohort or run / "cohort")
+    opened = open_cohort(run, cohort)
     refuse_another_run(plan, str(run), out)
     if not (out / "generator" / FACTS_FILE).is_file():
         generator, split = TissuePipeline.from_pretrained(run / "generator"), opened.split(plan.split.name)
@@ -166,13 +167,13 @@ def make_from_finished(
             )
         make = prepare(opened, split, generator)
         write_recipe(plan, out / "recipe.yaml")
-        write_provenance(out, plan, data=str(run))
+        write_provenance(out, plan, data=str(run), cohort=as_noted(opened.path, out))
         if plan.clip is not None:
             # The CLIP that it began with, by which its card tells alignment.
             with atomic_path(out / CLIP) as temporary:
                 shutil.copytree(run / CLIP, temporary)
         make()
-    say_next(f"stainglass evaluate {out} --cohort {opened.path}")
+    say_next(f"stainglass evaluate {out}")
     print_result(out / "generator")
 
 

@@ -41,6 +41,7 @@ def train(
     """
     from stainglass.cli.stages import refuse_another_run
     from stainglass.cohort.cohort import Cohort
+    from stainglass.cohort.of_run import as_noted
     from stainglass.cohort.prepare import prepare_split
     from stainglass.recipe_files import load_recipe, write_recipe
     from stainglass.training.processes import by_the_first
@@ -60,7 +61,7 @@ def train(
     opened, split = by_the_first(opened_and_split)  # a split may divide sections
     refuse_another_run(plan, str(cohort), out)
     write_recipe(plan, out / "recipe.yaml")
-    write_provenance(out, plan, data=str(cohort))
+    write_provenance(out, plan, data=str(cohort), cohort=as_noted(cohort, out))
     train_generator(opened, split, plan, out, plan.data)
-    say_next(f"stainglass evaluate {out} --cohort {cohort}")
+    say_next(f"stainglass evaluate {out}")
     print_result(out / "generator")

@@ -17,7 +17,7 @@ from stainglass.cohort.cohort import Cohort, PreparedSection, SectionRecord
 from stainglass.cohort.folds import make_folds, prepare_folds, strata_of
 from stainglass.cohort.proof import draw_proof
 from stainglass.cohort.raster import SAME_SCALE, create_raster, raster_size_px, write_raster
-from stainglass.cohort.splits import Split, make_split, write_split
+from stainglass.cohort.splits import Split, held_out_of, make_split, write_split
 from stainglass.cohort.tissue import TISSUE_MPP, grown, tissue_mask, tissue_share
 from stainglass.config import FOLDS, Prepare, Windows
 from stainglass.config import Split as SplitSettings
@@ -168,7 +168,9 @@ def _refuse_another_source(source: SectionSource, path: Path) -> None:
     record = read_json(path / "record.json", "section record")
     remedy = "Delete this folder and prepare again"
     patient = record["patient"]
-    if source.patient not in (source.id, patient):
+    # Without a manifest a section that does not tell its patient goes by its own name.
+    told = source.groups is not None or source.patient != source.id
+    if told and source.patient != patient:
         raise StainglassError(path, f"was prepared as patient {patient}, now it is {source.patient}", remedy)
     before = record.get("source", {})
     differs = (
@@ -218,15 +220,16 @@ def prepare_split(
     path = cohort.path / "splits" / f"{settings.name}.json"
     if path.is_file() and not named:
         split = cohort.split(settings.name)
+        _refuse_another_kind(split, settings, path)
         if windows is not None:
             _refuse_wider_windows(cohort, windows)
-        left = set(cohort.sections) - {*split.train, *split.validation, *split.test}
-        if left:
-            console.print(
-                f"  split {split.name} is kept; {', '.join(sorted(left))} in none of its parts",
-                soft_wrap=True,
-            )
+        _tell_kept(split, cohort, settings, path)
         return split
+    if windows is None and settings.kind == "spatial-blocks":
+        raise StainglassError(
+            "split.kind=spatial-blocks", "blocks are cut as far apart as a model's windows need",
+            "Train with the same setting: it divides the sections",
+        )  # fmt: skip
     alone = not named and len(set(cohort.patients.values())) == 1
     if windows is not None and (settings.kind == "spatial-blocks" or alone):
         split = _split_in_blocks(cohort, settings, windows)
@@ -250,7 +253,36 @@ def _split_in_blocks(cohort: Cohort, settings: SplitSettings, windows: Windows) 
         soft_wrap=True,
     )
     train, test = (tuple(s for s in cohort.sections if s.endswith(f".{part}")) for part in PARTS)
-    return Split(settings.name, train, (), test, tuple(sorted(set(cohort.patients.values()))))
+    patients = tuple(sorted(set(cohort.patients.values())))
+    return Split(settings.name, train, (), test, patients, "spatial-blocks")
+
+
+def _refuse_another_kind(split: Split, settings: SplitSettings, path: Path) -> None:
+    """A split is made once and kept; one of another kind that is asked for must not be passed over."""
+    if settings.kind is None or split.kind in (None, settings.kind):
+        return
+    blocks = f" and {path.parent.parent / FILE}" if split.kind == "spatial-blocks" else ""
+    raise StainglassError(
+        path,
+        f"was made with split.kind={split.kind}, not {settings.kind}",
+        f"Delete it{blocks} to make it anew",
+    )
+
+
+def _tell_kept(split: Split, cohort: Cohort, settings: SplitSettings, path: Path) -> None:
+    """What a split that is kept does not do."""
+    left = set(cohort.sections) - {*split.train, *split.validation, *split.test}
+    if left:
+        told = f"{', '.join(sorted(left))} in none of its parts; delete {path} to draw it anew"
+        console.print(f"  split {split.name} is kept; {told}", soft_wrap=True)
+    if split.kind != "random" or "held_out_share" not in settings.model_fields_set:
+        return
+    held = {cohort.patients[name] for name in (*split.validation, *split.test)}
+    patients = len(held | {cohort.patients[name] for name in split.train})
+    wanted = held_out_of(patients, settings)
+    if len(held) != wanted:
+        told = f"holds {len(held)} of {patients} patients out, not {wanted}; delete {path} to draw it anew"
+        console.print(f"  split {split.name} is kept; it {told}", soft_wrap=True)
 
 
 def _refuse_wider_windows(cohort: Cohort, windows: Windows) -> None:

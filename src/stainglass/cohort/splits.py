@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Split:
-    """Section ids by part; ``shared_patients`` are those that were allowed, aloud, on both sides."""
+    """Section ids by part; ``shared_patients`` are those that were allowed, aloud, on both sides.
+
+    ``kind`` tells how it was made, as `stainglass.config.Split` has it; None where that is not known.
+    """
 
     name: str
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
     shared_patients: tuple[str, ...] = ()
+    kind: str | None = None
 
     def part(self, name: str) -> tuple[str, ...]:
         """Section ids of ``train``, ``validation`` or ``test``."""
@@ -82,16 +86,12 @@ def make_split(patients: Mapping[str, str], settings: SplitSettings, seed: int, 
         When the cohort has one patient only, or the named split leaks.
     """
     if settings.train or settings.validation or settings.test:
-        split = Split(settings.name, settings.train, settings.validation, settings.test)
-        if settings.allow_shared_patient:
-            known = dict(patients)
-            named = [s for s in (*split.train, *split.validation, *split.test) if s in known]
-            if len(named) == len([*split.train, *split.validation, *split.test]):
-                split = Split(
-                    split.name, split.train, split.validation, split.test, shared_patients(split, known)
-                )
-        split.check(patients, where)
-        return split
+        named = Split(settings.name, settings.train, settings.validation, settings.test, kind="fixed")
+        known = set(patients).issuperset((*named.train, *named.validation, *named.test))
+        if settings.allow_shared_patient and known:
+            named = replace(named, shared_patients=shared_patients(named, patients))
+        named.check(patients, where)
+        return named
     drawn = sorted(set(patients.values()))
     if len(drawn) < 2:
         raise StainglassError(
@@ -101,16 +101,22 @@ def make_split(patients: Mapping[str, str], settings: SplitSettings, seed: int, 
             "or name sections under split.train and split.validation with split.allow_shared_patient=true",
         )
     np.random.default_rng(seed).shuffle(drawn)
-    held = drawn[: min(max(round(settings.held_out_share * len(drawn)), 1), len(drawn) - 1)]
+    held = drawn[: held_out_of(len(drawn), settings)]
     validation = held[:1] if len(held) > 1 else []
     test = held[1:] if len(held) > 1 else held
 
     def of(group: list[str]) -> tuple[str, ...]:
         return tuple(s for s, p in patients.items() if p in group)
 
-    split = Split(settings.name, of([p for p in drawn if p not in held]), of(validation), of(test))
+    parts = of([p for p in drawn if p not in held]), of(validation), of(test)
+    split = Split(settings.name, *parts, kind="random")
     split.check(patients, where)
     return split
+
+
+def held_out_of(patients: int, settings: SplitSettings) -> int:
+    """How many of so many patients are held out when they are drawn: a share of them, at least one, and not all."""
+    return min(max(round(settings.held_out_share * patients), 1), patients - 1)
 
 
 def write_split(split: Split, folder: Path) -> None:
@@ -124,8 +130,9 @@ def read_split(path: Path, patients: Mapping[str, str]) -> Split:
     if not isinstance(tree, dict) or tree.pop("format", None) != FORMAT:
         raise StainglassError(path, f"not a split of format {FORMAT}", "Run 'stainglass prepare' again")
     try:
-        parts = {key: tuple(value) for key, value in tree.items() if key != "name"}
-        split = Split(name=str(tree["name"]), **parts)
+        train, validation, test = (tuple(tree[key]) for key in ("train", "validation", "test"))
+        shared = tuple(tree.get("shared_patients", ()))
+        split = Split(str(tree["name"]), train, validation, test, shared, tree.get("kind"))
     except (TypeError, KeyError) as error:
         raise StainglassError(path, f"not a split ({error})", "Run 'stainglass prepare' again") from None
     split.check(patients, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stainglass.evaluation.card import Card, Row
-from stainglass.files import write_json
+from stainglass.files import atomic_path, write_json
 
 FORMAT = 2
 FIGURES = {
@@ -102,7 +102,8 @@ class Ablation:
         """Write ``ablation.json`` and ``ablation.md``; returns the latter."""
         write_json(folder / "ablation.json", {"format": FORMAT, **asdict(self)})
         path = folder / "ablation.md"
-        path.write_text(self.markdown(), encoding="utf-8")
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.markdown(), encoding="utf-8")
         return path
 
     def markdown(self) -> str:

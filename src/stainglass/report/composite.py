@@ -34,6 +34,8 @@ from stainglass.report.panels import (
 )
 
 ROWS = 5
+PLACES = 8
+"""Spots that an attribution shows."""
 TILE_INCH = 1.55
 COLUMNS = ("Real", "Generated", "Real + signal", "Generated + signal")
 
@@ -150,7 +152,10 @@ def attribution_figure(
         figure = Figure(figsize=(11.6, 5.05), layout="constrained")
         name = painted.windows[i].spot
         heading(figure, f"What the condition does where · section {painted.section}, spot {name}")
-        caption_under(figure, ATTRIBUTION_CAPTION + f" Equal shares would be {1 / max(len(slots), 1):.0%}.")
+        shown = f" The nearest {PLACES} of {len(slots)} spots are shown." if len(slots) > PLACES else ""
+        caption_under(
+            figure, f"{ATTRIBUTION_CAPTION} Equal shares would be {1 / max(len(slots), 1):.0%}.{shown}"
+        )
         grid = figure.add_gridspec(2, 6, width_ratios=[1, 1, 1, 1, 1, 1.55], wspace=0.03, hspace=0.05)
         real, painted_axes = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
         show(real, painted.real[i], "Real")

@@ -98,12 +98,6 @@ def training_curves(records: Sequence[Mapping[str, object]], title: str) -> str 
         axes = figure.subplots()
         axes.plot(steps, losses, color=GENERATED, linewidth=0.8, alpha=0.35)
         axes.plot(steps, _smoothed(losses), color=GENERATED, linewidth=1.8)
-        for other, style in (("validation_loss", "--"), ("val_loss", "--")):
-            held = [
-                (r["step"], r[other]) for r in records if _number(r.get(other)) and _number(r.get("step"))
-            ]
-            if held:
-                axes.plot(*zip(*held, strict=True), color=CONTROL, linewidth=1.8, linestyle=style)
         if min(losses) > 0 and max(losses) / min(losses) > 20:
             axes.set_yscale("log")
         axes.set_xlabel("step")

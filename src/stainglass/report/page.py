@@ -61,7 +61,7 @@ def _context(folder: RunFolder) -> dict[str, Any]:
     card = folder.card()
     recipe = folder.tree("recipe.yaml", "the recipe")
     provenance = folder.tree("provenance.json", "the provenance")
-    cohort = folder.tree("cohort/cohort.json", "the cohort's record")
+    cohort = folder.tree(folder.cohort() / "cohort.json", "the cohort's record")
     window_um = card.window_px * card.mpp if card is not None else None
     bar_um = scale_bar_um(window_um) if window_um else None
     named = recipe if isinstance(recipe, dict) else {}
@@ -213,9 +213,10 @@ def _previews(folder: RunFolder) -> list[dict[str, str]]:
 
 
 def _proofs(folder: RunFolder) -> list[dict[str, str]]:
-    files = folder.files("cohort/proofs", "proof images")
+    proofs = folder.cohort() / "proofs"
+    files = folder.files(proofs, "proof images")
     if len(files) > MOST_PROOFS:
-        folder.missing.append(f"{len(files) - MOST_PROOFS} more proof images: see cohort/proofs/")
+        folder.missing.append(f"{len(files) - MOST_PROOFS} more proof images: see {proofs}")
     return _shown(files[:MOST_PROOFS], 1100 if len(files) <= 6 else 700)
 
 

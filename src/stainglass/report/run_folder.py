@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from stainglass.cohort.of_run import cohort_folder
 from stainglass.errors import StainglassError
 from stainglass.evaluation.card import Card
 from stainglass.files import read_json
@@ -61,8 +62,8 @@ class RunFolder:
             self._note("recovery by gene (evaluation/genes.parquet)", error)
             return None
 
-    def tree(self, name: str, what: str) -> Any:
-        """A JSON or YAML file of the run, None when it is missing or broken."""
+    def tree(self, name: str | Path, what: str) -> Any:
+        """A JSON or YAML file of the run or its cohort, None when it is missing or broken."""
         path = self.path / name
         try:
             if path.suffix == ".json":
@@ -72,6 +73,10 @@ class RunFolder:
             self._note(f"{what} ({name})", error)
             return None
 
+    def cohort(self) -> Path:
+        """The folder of its cohort."""
+        return cohort_folder(self.path)
+
     def metrics(self, training: str) -> list[dict[str, object]]:
         """Lines of a training run's ``metrics.jsonl``; a line cut by a crash is skipped."""
         path = self.path / training / "metrics.jsonl"
@@ -80,7 +85,7 @@ class RunFolder:
             return []
         return list(_json_lines(path))
 
-    def files(self, folder: str, what: str) -> list[Path]:
+    def files(self, folder: str | Path, what: str) -> list[Path]:
         """PNGs of a folder, in natural order of their numbers."""
         found = sorted((self.path / folder).glob("*.png"), key=lambda p: (len(p.name), p.name))
         if not found:

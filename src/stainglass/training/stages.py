@@ -17,7 +17,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.files import read_json, write_json
+from stainglass.files import atomic_path, read_json, write_json
 from stainglass.models.autoencoder import (
     TissueAutoencoder,
     load_autoencoder,
@@ -102,7 +102,8 @@ def train_autoencoder(
         train(sharper, crops, sharpen, folder / "sharpen", "sharpening the decoder", on_preview)
     if start is not None and loop.stay > 0:
         go_back(network.decoder, start.pipeline.autoencoder.decoder.state_dict(), loop.stay)
-    network.save_pretrained(finished, safe_serialization=True)
+    with atomic_path(finished) as temporary:
+        network.save_pretrained(temporary, safe_serialization=True)
     return load_autoencoder(finished)
 
 
