@@ -10,7 +10,7 @@ import ast
 import inspect
 import json
 import sys
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -84,10 +84,14 @@ HEAD = """# Recipes
 A recipe is one YAML file: everything a run depends on besides the data. Every key has a default except
 `name`; an unknown key is refused by name. The resolved tree is written to `recipe.yaml` in the run's folder.
 
-- `stainglass run demo --out runs/demo`: a recipe that comes with stainglass, by name or by path ({shipped}).
-- `--preset NAME`: lays one of the recipe's `presets` over it ({presets}).
+- `stainglass run demo --out runs/demo`: a recipe that comes with stainglass, by name or by path.
+- `--preset NAME`: lays one of the recipe's `presets` over it.
 - `--set a.b=c`: overrides one key; the value is YAML, e.g. `--set train_denoiser.steps=500`
   `--set split.test='[B4]'`. May be given several times; later wins, and wins over the preset.
+
+`--dry-run` tells the time, disk and memory that a step would take here.
+
+{shipped}
 
 Defaults below are those of the code; the recipes that come with stainglass change many of them.
 """
@@ -95,13 +99,7 @@ Defaults below are those of the code; the recipes that come with stainglass chan
 
 def page() -> str:
     """The whole page."""
-    recipes = shipped_recipes()
-    presets = [
-        f"`{name}`: {', '.join(found)}" for name, path in recipes.items() if (found := presets_of(path))
-    ]
-    parts = [
-        HEAD.format(shipped=", ".join(f"`{name}`" for name in recipes), presets="; ".join(presets) or "none")
-    ]
+    parts = [HEAD.format(shipped=shipped())]
     plain = {name: f for name, f in Recipe.model_fields.items() if room_of(f) is None}
     parts.append("## At the top\n\n" + table(Recipe, "", plain))
     for name, about in Recipe.model_fields.items():
@@ -111,6 +109,22 @@ def page() -> str:
             heading = f"## `{name}`\n\n{inspect.getdoc(room)}{absent}\n\n"
             parts.append(heading + table(room, f"{name}.", room.model_fields))
     return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def shipped() -> str:
+    """A table of the recipes that come with stainglass."""
+    rows = ["| recipe | what for | presets |", "|---|---|---|"]
+    for name, path in shipped_recipes().items():
+        presets = ", ".join(f"`{one}`" for one in presets_of(path)) or "–"
+        rows.append(f"| [`{name}`](../recipes/{path.name}) | {purpose_of(path)} | {presets} |")
+    return "\n".join(rows)
+
+
+def purpose_of(path: Path) -> str:
+    """What the comment that a recipe begins with says before its first command."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    about = takewhile(lambda line: line.startswith("# ") and not line.startswith("# stainglass"), lines)
+    return " ".join(line[2:].strip() for line in about)
 
 
 def presets_of(path: Path) -> list[str]:
@@ -165,6 +179,12 @@ def type_name(kind: Any) -> str:
     if kind in words:
         return words[kind]
     inner = get_args(kind)
+    if kind is Any:
+        return "anything"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "{" + ", ".join(kind.model_fields) + "}"
+    if get_origin(kind) is dict:
+        return f"{type_name(inner[0])} → {type_name(inner[1])}"
     if get_origin(kind) is Annotated:
         return type_name(inner[0])
     if get_origin(kind) is Literal:

@@ -63,3 +63,14 @@ def test_an_unknown_recipe_or_preset_lists_the_known(tmp_path: Path) -> None:
 def test_a_recipe_that_tells_the_mean_cannot_ask_for_candidates() -> None:
     with pytest.raises(StainglassError, match="none shows it best"):
         load_recipe("demo", sets=["genes.told=bulk", "genes.section_shift=0", "sampling.candidates=2"])
+
+
+def test_given_sections_are_not_called_simulated() -> None:
+    demo = load_recipe("demo")
+    given = demo.on("samples.csv")
+    assert given.simulate is None
+    assert "Simulated" not in f"{given.title} {given.data}"
+    assert "samples.csv" in given.data
+    assert given.on("samples.csv") == given
+    told = load_recipe("demo", sets=("data=Melanomas of our clinic",))
+    assert told.on("samples.csv") == told

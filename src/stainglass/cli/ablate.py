@@ -49,8 +49,10 @@ def ablate(
     from stainglass.recipe_files import load_recipe, variants_of
 
     plan = load_recipe(recipe, preset, sets)
-    variants = variants_of(plan)
     source = data_of(plan, data)
+    if source is not None:
+        plan = plan.on(source.resolve().name)
+    variants = variants_of(plan)
     if dry_run:
         from stainglass.cli.estimate import tell_ablation
 

@@ -45,7 +45,7 @@ def align(
     from stainglass.recipe_files import load_recipe, write_recipe
     from stainglass.training.stages import train_clip
 
-    plan = load_recipe(recipe, preset, sets)
+    plan = load_recipe(recipe, preset, sets).on(cohort.resolve().name)
     if plan.clip is None:
         raise StainglassError(f"recipe {plan.name}", "has no clip", "Choose skin_clip, or --set clip.dim=128")
     opened = Cohort.open(cohort)

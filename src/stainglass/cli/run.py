@@ -46,6 +46,8 @@ def run(
 
     plan = load_recipe(recipe, preset, sets)
     source = data_of(plan, data)
+    if source is not None:
+        plan = plan.on(source.resolve().name)
     if dry_run:
         from stainglass.cli.estimate import tell_run
 

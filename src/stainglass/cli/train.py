@@ -47,7 +47,7 @@ def train(
     from stainglass.training.processes import by_the_first
     from stainglass.training.stages import train_generator
 
-    plan = load_recipe(recipe, preset, sets)
+    plan = load_recipe(recipe, preset, sets).on(cohort.resolve().name)
     if dry_run:
         from stainglass.cli.estimate import tell_train
 

@@ -22,7 +22,8 @@ class Prepare(Strict):
     """How sections become a cohort."""
 
     mpp: float = Field(0.5, ge=0.05, le=10)
-    """Wanted µm/px; the coarsest source's own when that is coarser."""
+    """Wanted µm/px; nothing is upsampled to it. Left unset, a cohort with coarser images takes the coarsest one's own; set, by
+    a recipe too, coarser images are refused."""
     margin_um: float = Field(190.0, ge=0)
     """Pixels farther than this from tissue are stored as white."""
     expression: str | None = None
@@ -39,8 +40,9 @@ class Split(Strict):
 
     kind: Literal["fixed", "random", "k-fold", "leave-one-patient-out", "spatial-blocks"] | None = None
     """``fixed``: the sections named below; ``random``: a share of the patients; ``k-fold`` and ``leave-one-patient-out``:
-    every patient is held out once, in one of several splits; ``spatial-blocks``: the far end of every section. By
-    default fixed when sections are named, else random, and blocks when there is but one patient."""
+    every patient is held out once, in one of several splits; ``spatial-blocks``: the far end of every section, cut off when
+    training begins. By default fixed when sections are named, else random, and blocks when there is but one patient. A split
+    is made once and kept; one of another kind that is asked for later is refused."""
     fold: int = Field(0, ge=0)
     """Which of the folds this run holds out, from 0."""
     folds: int = Field(5, ge=2)
@@ -49,11 +51,12 @@ class Split(Strict):
     """Column of the manifest whose values are spread evenly over the folds; where no section has it, none is."""
     name: str = "default"
     train: tuple[str, ...] = ()
-    """Section ids; when all three are empty, patients are drawn at random by ``seed``."""
+    """Section ids; when all three are empty, patients are drawn at random by the ``seed`` of the command that draws first."""
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     held_out_share: float = Field(0.34, gt=0, lt=1)
-    """Share of patients held out when the sections are not named."""
+    """Share of patients held out when the sections are not named; of spots, where sections are divided into blocks. A split
+    that was drawn with another share is kept, and told."""
     allow_shared_patient: bool = False
     """A patient on both sides of the split is refused unless this is set; the card then says so."""
 

@@ -12,6 +12,10 @@ from stainglass.config.networks import Autoencoder, Clip, Denoiser, GeneEncoder
 from stainglass.config.strict import Strict
 
 
+SIMULATED = "Simulated"
+"""How what recipes say of simulated data begins."""
+
+
 class Sampling(Strict):
     """From noise to latents."""
 
@@ -93,8 +97,9 @@ class Recipe(Strict):
     denoiser: Denoiser = Denoiser()
     start: str | None = None
     """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
-    gene axis. ``autoencoder`` and ``denoiser`` (but for its ``attention`` and ``layers``) then say nothing, of
-    ``train_autoencoder`` only what sharpens the decoder counts, and of ``genes`` how counts are thinned, dropped and moved."""
+    gene axis. What describes networks is then passed over: of ``autoencoder`` all but a decoder that is to be sharpened, of
+    ``denoiser`` all but ``attention`` and ``layers``, of ``train_autoencoder`` all but sharpening, of ``genes`` all but how counts
+    are thinned, dropped and moved."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()
@@ -104,6 +109,20 @@ class Recipe(Strict):
     evaluation: Evaluation = Evaluation()
     analysis: Analysis = Analysis()
     ablation: Ablation = Ablation()
+
+    def on(self, given: str) -> Recipe:
+        """The same on sections that are given: a sentence on simulated data would pass tissue of patients off as drawn.
+
+        Parameters
+        ----------
+        given
+            Name of their folder or manifest.
+        """
+        if not self.data.startswith(SIMULATED):
+            return self
+        title = "" if self.title.startswith(SIMULATED) else self.title
+        told = f"Sections of {given}; nobody has described them (data in the recipe)."
+        return self.model_copy(update={"simulate": None, "title": title, "data": told})
 
     @model_validator(mode="after")
     def _starts_once(self) -> Self:
