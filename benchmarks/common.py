@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.cohort.prepare import prepare_cohort
+from stainglass.cohort.prepare_split import prepare_split
 from stainglass.config import Prepare, Recipe
 from stainglass.files import write_json
 from stainglass.sections import read_sections, simulate_cohort

@@ -10,7 +10,8 @@ import torch
 
 from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.cohort.prepare import prepare_cohort
+from stainglass.cohort.prepare_split import prepare_split
 from stainglass.config import Prepare
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.sections import read_sections, simulate_cohort

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from stainglass.analysis.nuclei import NucleusReader
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.cohort.prepare import prepare_cohort
+from stainglass.cohort.prepare_split import prepare_split
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.config import Prepare, Recipe
 from stainglass.models.pipeline import TissuePipeline

@@ -11,7 +11,8 @@ import pytest
 from stainglass.cli.judge import judge_run
 from stainglass.cli.stages import refuse_another_run
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.cohort.prepare import prepare_cohort
+from stainglass.cohort.prepare_split import prepare_split
 from stainglass.cohort.splits import Split, write_split
 from stainglass.config import Prepare, Windows
 from stainglass.config import Split as SplitSettings

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from small_recipe import small_recipe
 from stainglass.cohort.blocks import PARTS, Blocks, buffer_for, divide
 from stainglass.cohort.cohort import Cohort
-from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.cohort.prepare import prepare_cohort
+from stainglass.cohort.prepare_split import prepare_split
 from stainglass.config import Prepare, Split, Windows
 from stainglass.errors import StainglassError
 from stainglass.sections import read_sections, simulate_cohort

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.folds import make_folds, strata_of
-from stainglass.cohort.prepare import prepare_split
+from stainglass.cohort.prepare_split import prepare_split
 from stainglass.config import Recipe, Split
 from stainglass.errors import StainglassError
 from stainglass.recipe_files import recipe_from_sets

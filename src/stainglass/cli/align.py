@@ -40,7 +40,7 @@ def align(
     from stainglass.cli.stages import refuse_another_run
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.of_run import as_noted
-    from stainglass.cohort.prepare import prepare_split
+    from stainglass.cohort.prepare_split import prepare_split
     from stainglass.errors import StainglassError
     from stainglass.recipe_files import load_recipe, write_recipe
     from stainglass.training.stages import train_clip

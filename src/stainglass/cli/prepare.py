@@ -54,8 +54,8 @@ def prepare(
     """
     from stainglass.cohort.crew import crew_of
     from stainglass.cohort.expression import add_expression
-    from stainglass.cohort.prepare import prepare_split
     from stainglass.cohort.prepare_many import prepare_many
+    from stainglass.cohort.prepare_split import prepare_split
     from stainglass.errors import StainglassError
     from stainglass.recipe_files import load_recipe, recipe_from_sets
     from stainglass.sections import read_sections

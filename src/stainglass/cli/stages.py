@@ -13,7 +13,8 @@ from stainglass.cli.judge import judge_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.expression import add_expression
 from stainglass.cohort.of_run import as_noted, open_cohort
-from stainglass.cohort.prepare import prepare_cohort, prepare_split
+from stainglass.cohort.prepare import prepare_cohort
+from stainglass.cohort.prepare_split import prepare_split
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError

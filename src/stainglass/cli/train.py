@@ -42,7 +42,7 @@ def train(
     from stainglass.cli.stages import refuse_another_run
     from stainglass.cohort.cohort import Cohort
     from stainglass.cohort.of_run import as_noted
-    from stainglass.cohort.prepare import prepare_split
+    from stainglass.cohort.prepare_split import prepare_split
     from stainglass.recipe_files import load_recipe, write_recipe
     from stainglass.training.processes import by_the_first
     from stainglass.training.stages import train_generator

@@ -12,15 +12,12 @@ import anndata as ad
 import numpy as np
 import zarr
 
-from stainglass.cohort.blocks import FILE, PARTS, Blocks, buffer_for, divide
 from stainglass.cohort.cohort import Cohort, PreparedSection, SectionRecord
-from stainglass.cohort.folds import make_folds, prepare_folds, strata_of
 from stainglass.cohort.proof import draw_proof
-from stainglass.cohort.raster import SAME_SCALE, create_raster, raster_size_px, write_raster
-from stainglass.cohort.splits import Split, held_out_of, make_split, write_split
+from stainglass.cohort.raster import create_raster, raster_size_px, write_raster
+from stainglass.cohort.scale import cohort_mpp, prepared_with, settle_scale
 from stainglass.cohort.tissue import TISSUE_MPP, grown, tissue_mask, tissue_share
-from stainglass.config import FOLDS, Prepare, Windows
-from stainglass.config import Split as SplitSettings
+from stainglass.config import Prepare
 from stainglass.errors import StainglassError
 from stainglass.files import atomic_path, read_json, require_free_space, sweep_temporaries, write_json
 from stainglass.genes.axis import GeneAxis, union_axis
@@ -30,10 +27,6 @@ from stainglass.sections.section import Section
 from stainglass.units import px_to_um, xy_to_yx
 
 PROOF_PX = 1600
-FEW = 8
-"""Sections whose counts are kept from the first look."""
-ROUND_MPP = 4
-"""Decimals kept of the cohort's mpp."""
 
 
 def prepare_cohort(sources: Sequence[SectionSource], out: Path, settings: Prepare | None = None) -> Cohort:
@@ -60,7 +53,7 @@ def prepare_cohort(sources: Sequence[SectionSource], out: Path, settings: Prepar
     settings = settings or Prepare()
     folder = sections_folder(out)
     seen: dict[str, Section] = {}
-    mpp = _cohort_mpp(sources, out, settings, seen)
+    mpp = cohort_mpp(sources, out, settings, seen)
     settle_scale(out, mpp, settings)
     with progress_bar("preparing sections", len(sources)) as advance:
         for source in sources:
@@ -117,12 +110,6 @@ def keep_section(source: SectionSource, folder: Path) -> None:
         write_json(path, {**record, "groups": dict(source.groups)})
 
 
-def settle_scale(out: Path, mpp: float, settings: Prepare) -> None:
-    """Write the scale before the first section, so that a run that is cut short goes on at the same one."""
-    if not (out / "cohort.json").is_file():
-        Cohort(out, mpp, GeneAxis((), ()), []).write_index({"prepare": settings.model_dump(mode="json")})
-
-
 def tell_notices(record: SectionRecord) -> None:
     """What was found about a section that did not stop it."""
     for notice in record.notices:
@@ -148,7 +135,7 @@ def index_cohort(out: Path, mpp: float, settings: Prepare, order: Sequence[str] 
     records += [record for name, record in found.items() if name not in order]
     cohort = Cohort(out, mpp, GeneAxis((), ()), records)
     cohort.axis = union_axis([section.genes for section in cohort.sections.values()])
-    cohort.write_index({"prepare": settings.model_dump(mode="json") | _prepared_with(out)})
+    cohort.write_index({"prepare": settings.model_dump(mode="json") | prepared_with(out)})
     return Cohort.open(out)
 
 
@@ -189,194 +176,6 @@ def _only_moved(source: SectionSource, record: Mapping[str, Any]) -> bool:
     section = source.read()
     section.slide.close()
     return sorted(section.inputs.values()) == sorted(record["inputs"].values())
-
-
-def prepare_split(
-    cohort: Cohort, settings: SplitSettings, seed: int, windows: Windows | None = None
-) -> Split:
-    """The split the recipe names, or its fold; else the one that is there, as long as it holds; else one drawn and written.
-
-    A cohort of one patient, none of whose sections is named, is divided into spatial blocks, aloud.
-
-    Parameters
-    ----------
-    windows
-        What the models will see: a buffer of that size keeps the blocks apart. None, before training: no blocks.
-    """
-    named = bool(settings.train or settings.validation or settings.test)
-    if settings.kind is not None and named != (settings.kind == "fixed"):
-        raise StainglassError(
-            f"split.kind={settings.kind}",
-            "sections are named under split" if named else "no section is named under split",
-            "Leave split.train, validation and test out"
-            if named
-            else "Name them under split.train and split.test",
-        )
-    if settings.kind in FOLDS:
-        groups = {name: section.record.groups for name, section in cohort.sections.items()}
-        strata = strata_of(cohort.patients, groups, settings, cohort.path)
-        folds = make_folds(cohort.patients, strata, settings, seed, cohort.path)
-        return prepare_folds(folds, settings, cohort.path / "splits", cohort.patients)
-    path = cohort.path / "splits" / f"{settings.name}.json"
-    if path.is_file() and not named:
-        split = cohort.split(settings.name)
-        _refuse_another_kind(split, settings, path)
-        if windows is not None:
-            _refuse_wider_windows(cohort, windows)
-        _tell_kept(split, cohort, settings, path)
-        return split
-    if windows is None and settings.kind == "spatial-blocks":
-        raise StainglassError(
-            "split.kind=spatial-blocks", "blocks are cut as far apart as a model's windows need",
-            "Train with the same setting: it divides the sections",
-        )  # fmt: skip
-    alone = not named and len(set(cohort.patients.values())) == 1
-    if windows is not None and (settings.kind == "spatial-blocks" or alone):
-        split = _split_in_blocks(cohort, settings, windows)
-    else:
-        split = make_split(cohort.patients, settings, seed, cohort.path)
-    write_split(split, cohort.path / "splits")
-    return split
-
-
-def _split_in_blocks(cohort: Cohort, settings: SplitSettings, windows: Windows) -> Split:
-    """Divide every section into a training and a held-out block, and say what that can show."""
-    centres = {name: section.centres_um_yx() for name, section in cohort.sections.items()}
-    buffer_um = buffer_for(centres, windows.size_px * cohort.mpp, windows.reach_um)
-    blocks = divide(centres, settings.held_out_share, buffer_um, cohort.path)
-    blocks.write(cohort.path)
-    cohort.in_blocks(blocks)
-    console.print(
-        f"  no patient can be held out: each section is divided into blocks with {buffer_um:.0f} µm between; what holds "
-        "on the held-out block is no patient generalisation, and the card will say so",
-        highlight=False,
-        soft_wrap=True,
-    )
-    train, test = (tuple(s for s in cohort.sections if s.endswith(f".{part}")) for part in PARTS)
-    patients = tuple(sorted(set(cohort.patients.values())))
-    return Split(settings.name, train, (), test, patients, "spatial-blocks")
-
-
-def _refuse_another_kind(split: Split, settings: SplitSettings, path: Path) -> None:
-    """A split is made once and kept; one of another kind that is asked for must not be passed over."""
-    if settings.kind is None or split.kind in (None, settings.kind):
-        return
-    blocks = f" and {path.parent.parent / FILE}" if split.kind == "spatial-blocks" else ""
-    raise StainglassError(
-        path,
-        f"was made with split.kind={split.kind}, not {settings.kind}",
-        f"Delete it{blocks} to make it anew",
-    )
-
-
-def _tell_kept(split: Split, cohort: Cohort, settings: SplitSettings, path: Path) -> None:
-    """What a split that is kept does not do."""
-    left = set(cohort.sections) - {*split.train, *split.validation, *split.test}
-    if left:
-        told = f"{', '.join(sorted(left))} in none of its parts; delete {path} to draw it anew"
-        console.print(f"  split {split.name} is kept; {told}", soft_wrap=True)
-    if split.kind != "random" or "held_out_share" not in settings.model_fields_set:
-        return
-    held = {cohort.patients[name] for name in (*split.validation, *split.test)}
-    patients = len(held | {cohort.patients[name] for name in split.train})
-    wanted = held_out_of(patients, settings)
-    if len(held) != wanted:
-        told = f"holds {len(held)} of {patients} patients out, not {wanted}; delete {path} to draw it anew"
-        console.print(f"  split {split.name} is kept; it {told}", soft_wrap=True)
-
-
-def _refuse_wider_windows(cohort: Cohort, windows: Windows) -> None:
-    """Blocks were cut for windows of a size; larger ones would share pixels across the buffer."""
-    blocks = Blocks.read(cohort.path)
-    if blocks is None:
-        return
-    centres = {name: section.centres_um_yx() for name, section in cohort.sections.items()}
-    wanted = buffer_for(centres, windows.size_px * cohort.mpp, windows.reach_um)
-    if wanted > blocks.buffer_um + 1e-6:
-        raise StainglassError(
-            cohort.path / FILE,
-            f"blocks lie {blocks.buffer_um:.0f} µm apart, these windows need {wanted:.0f}",
-            "Delete it and splits/default.json, and train anew",
-        )
-
-
-def _cohort_mpp(
-    sources: Sequence[SectionSource], out: Path, settings: Prepare, seen: dict[str, Section]
-) -> float:
-    """An existing cohort's mpp; else the wanted one, or the coarsest source's own when that is coarser.
-
-    A few sections read on the way are left in ``seen``, so that small cohorts are not read twice: their counts
-    are in memory, their pixels still on disk.
-    """
-    existing = existing_mpp(out, settings)
-    if existing is not None:
-        return existing
-    found: dict[str, float] = {}
-    with progress_bar("looking at sections", len(sources)) as advance:
-        for source in sources:
-            section = source.read()  # checks everything before anything is written; the pixels stay on disk
-            found[source.id] = section.slide_mpp
-            if len(seen) < FEW:
-                seen[source.id] = section
-            else:
-                section.slide.close()
-            advance(1, source.id)
-    return chosen_mpp(found, settings)
-
-
-def existing_mpp(out: Path, settings: Prepare) -> float | None:
-    """The scale of the cohort in ``out``, None when there is none; another one that is asked for is refused."""
-    if not (out / "cohort.json").is_file():
-        return None
-    margin = _prepared_with(out).get("margin_um", settings.margin_um)
-    if "margin_um" in settings.model_fields_set and settings.margin_um != margin:
-        raise StainglassError(
-            out, f"this cohort was prepared with margin_um={margin:g}, not {settings.margin_um:g}",
-            "Choose another --out, or its own margin",
-        )  # fmt: skip
-    existing = Cohort.open(out).mpp
-    if "mpp" in settings.model_fields_set and abs(settings.mpp / existing - 1) > 1e-6:
-        raise StainglassError(
-            out,
-            f"this cohort has {existing:g} µm/px, not {settings.mpp:g}",
-            "Choose another --out, or its own --mpp",
-        )
-    return existing
-
-
-def _prepared_with(out: Path) -> dict[str, float]:
-    """Settings that its sections share with any that are added."""
-    told = read_json(out / "cohort.json", "cohort").get("prepare", {})
-    return {key: told[key] for key in ("mpp", "margin_um") if key in told}
-
-
-def chosen_mpp(found: Mapping[str, float], settings: Prepare) -> float:
-    """The wanted µm/px, or the coarsest source's own (id → µm/px) when that is coarser; asked for by name, it is refused."""
-    which = max(found, key=lambda name: found[name])
-    coarsest = found[which]
-    if not needs_upsampling(coarsest, settings.mpp):
-        return settings.mpp
-    if "mpp" in settings.model_fields_set:
-        raise too_coarse(which, coarsest, settings.mpp)
-    console.print(
-        f"  the cohort takes {coarsest:.4f} µm/px, the resolution of {which}: nothing is upsampled",
-        highlight=False,
-    )
-    return float(np.ceil(coarsest * 10**ROUND_MPP) / 10**ROUND_MPP)
-
-
-def needs_upsampling(source_mpp: float, mpp: float) -> bool:
-    """Whether a slide is coarser than ``mpp``, by more than µm/px are known."""
-    return source_mpp > mpp * (1 + SAME_SCALE)
-
-
-def too_coarse(which: str, source_mpp: float, mpp: float) -> StainglassError:
-    """The error for a section whose slide is coarser than what was asked for."""
-    return StainglassError(
-        which,
-        f"its image has {source_mpp:.3f} µm/px, {mpp:g} would need upsampling",
-        f"Pass --mpp {np.ceil(source_mpp * 1000) / 1000:g} or coarser, or give the full-resolution slide",
-    )
 
 
 def _write_section(

@@ -11,17 +11,19 @@ from typing import Literal, TypeVar
 from stainglass.cohort.cohort import Cohort, SectionRecord
 from stainglass.cohort.crew import Crew
 from stainglass.cohort.prepare import (
-    FEW,
-    chosen_mpp,
-    existing_mpp,
     index_cohort,
     is_prepared,
     keep_section,
-    needs_upsampling,
     prepare_section,
     sections_folder,
-    settle_scale,
     tell_notices,
+)
+from stainglass.cohort.scale import (
+    FEW,
+    chosen_mpp,
+    existing_mpp,
+    needs_upsampling,
+    settle_scale,
     too_coarse,
 )
 from stainglass.config import Prepare

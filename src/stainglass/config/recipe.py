@@ -11,7 +11,6 @@ from stainglass.config.loops import AlignLoop, AutoencoderLoop, DenoiserLoop, Di
 from stainglass.config.networks import Autoencoder, Clip, Denoiser, GeneEncoder
 from stainglass.config.strict import Strict
 
-
 SIMULATED = "Simulated"
 """How what recipes say of simulated data begins."""
 
@@ -98,8 +97,8 @@ class Recipe(Strict):
     start: str | None = None
     """A finished generator (folder, hub id or ``builtin:NAME``) to go on from: its autoencoder, GeneCondNet, denoiser and
     gene axis. What describes networks is then passed over: of ``autoencoder`` all but a decoder that is to be sharpened, of
-    ``denoiser`` all but ``attention`` and ``layers``, of ``train_autoencoder`` all but sharpening, of ``genes`` all but how counts
-    are thinned, dropped and moved."""
+    ``denoiser`` all but ``attention`` and ``layers``, of ``train_autoencoder`` all but sharpening, of ``genes`` all but how
+    counts are thinned, dropped and moved."""
     train_autoencoder: AutoencoderLoop = AutoencoderLoop()
     train_clip: AlignLoop = AlignLoop()
     train_denoiser: DenoiserLoop = DenoiserLoop()
