@@ -28,7 +28,6 @@ from stainglass.models.autoencoder import decode_latents
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
-from stainglass.models.solver import integrate
 from stainglass.synthesis.noise import window_noise
 from stainglass.synthesis.paint import paint_windows
 from stainglass.synthesis.spots import conditions_of
@@ -266,7 +265,6 @@ def _stop(level: float) -> str:
     return "tissue" if level == 0 else f"noise level {level:.2f}"
 
 
-@torch.no_grad()
 def denoising_states(
     pipeline: TissuePipeline,
     told: ConditionTensors,
@@ -277,34 +275,18 @@ def denoising_states(
 
     The last is what `TissuePipeline.sample_latents` gives.
     """
-    assert pipeline.facts is not None
-    embedded = pipeline.embed(told)
-    nothing = ConditionTensors(
-        told.counts, told.offsets_um_yx, told.diameters_um, torch.zeros_like(told.present), told.measured
-    )
-    null = pipeline.embed(nothing) if settings.guidance != 1.0 else None
-    mean, std = (
-        torch.tensor(v, device=noise.device)[:, None, None]
-        for v in (pipeline.facts.latent_mean, pipeline.facts.latent_std)
-    )
     states: list[Tensor] = []
     levels: list[float] = []
 
-    def velocity(x: Tensor, t: float) -> Tensor:
-        if not levels or t < levels[-1] - 1e-6:
-            states.append(x * std + mean)
-            levels.append(t)
+    def keep(latents: Tensor, level: float) -> None:
+        if not levels or level < levels[-1] - 1e-6:
+            states.append(latents)
+            levels.append(level)
         else:  # a solver that looks at one level twice has mended its step since
-            states[-1] = x * std + mean
-        at = torch.full((len(x),), t, device=x.device)
-        v = pipeline.velocity(x, at, embedded)
-        if null is None or not settings.guided(t):
-            return v
-        without = pipeline.velocity(x, at, null)
-        return without + settings.guidance * (v - without)
+            states[-1] = latents
 
-    end = integrate(velocity, noise, settings.solver, settings.steps, pipeline.flow)
-    return [*states, end * std + mean], [*levels, 0.0]
+    end = pipeline.sample_latents(told, noise, settings, keep)
+    return [*states, end], [*levels, 0.0]
 
 
 def own_and_shuffled(real: NDArray[np.floating], generated: NDArray[np.floating]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -280,13 +281,22 @@ class TissuePipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def sample_latents(
-        self, conditions: ConditionTensors, noise: Float[Tensor, "b c h w"], settings: SamplerSettings
+        self,
+        conditions: ConditionTensors,
+        noise: Float[Tensor, "b c h w"],
+        settings: SamplerSettings,
+        watch: Callable[[Float[Tensor, "b c h w"], float], None] | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """Latents as the autoencoder decodes them."""
+        """Latents as the autoencoder decodes them; ``watch`` is shown those on the way whenever the solver asks the network,
+        with their noise level.
+        """
+        mean, std = self._stats()
         told = self.embed(conditions)
         null = self.embed(conditions.null()) if settings.guidance != 1.0 else None
 
         def velocity(x: Tensor, t: float) -> Tensor:
+            if watch is not None:
+                watch(x * std + mean, t)
             level = torch.full((len(x),), t, device=x.device)
             v = self.velocity(x, level, told)
             if null is None or not settings.guided(t):
@@ -294,7 +304,6 @@ class TissuePipeline(DiffusionPipeline):
             v_null = self.velocity(x, level, null)
             return v_null + settings.guidance * (v - v_null)
 
-        mean, std = self._stats()
         start = noise.to(self.device)
         return integrate(velocity, start, settings.solver, settings.steps, self.flow) * std + mean
 
