@@ -20,7 +20,6 @@ from stainglass.analysis.latent_view import (
     classes_of,
     denoising_states,
     dose_moves,
-    evenly,
     own_and_shuffled,
     shares_of,
     trajectory_moves,
@@ -63,11 +62,7 @@ def test_umap_is_asked_for_politely(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "stainglass[umap]" in error.value.remedy
 
 
-def test_thinning_is_even_and_in_proportion() -> None:
-    assert evenly(5, 9).tolist() == [0, 1, 2, 3, 4]
-    kept = evenly(100_000, 25_000)
-    assert len(kept) == 25_000
-    assert np.ptp(np.diff(kept)) <= 1
+def test_thinning_is_in_proportion() -> None:
     assert shares_of([10, 20], 100) == [10, 20]
     assert shares_of([60_000, 20_000, 1], 25_000) == [18_749, 6_249, 1]
 

@@ -21,6 +21,7 @@ from stainglass.cohort.windows import Window
 from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis, align_counts
 from stainglass.genes.classes import UNASSIGNED, tissue_classes
+from stainglass.spread import spread
 
 LEAST_MARKERS = 3
 DETECTED = 0.01
@@ -282,10 +283,7 @@ class _Coherence:
     """Mean correlation of weighted gene sets among training spots, against sets of genes of equal expression."""
 
     def __init__(self, training: Expressed, rng: np.random.Generator) -> None:
-        at = np.unique(
-            np.linspace(0, len(training) - 1, min(len(training), COHERENCE_SPOTS)).round().astype(int)
-        )
-        some = training.take(at)
+        some = training.take(np.array(spread(len(training), COHERENCE_SPOTS)))
         share = np.asarray((some.counts > 0).mean(axis=0)).reshape(-1)
         self.genes = np.flatnonzero((share >= DETECTED) & training.measured.all(axis=0))
         self.axis, self.rng = training.axis, rng

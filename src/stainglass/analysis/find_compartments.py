@@ -48,6 +48,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.genes.classes import UNASSIGNED
 from stainglass.models.sampler import SamplerSettings
 from stainglass.sections.simulate.truth import load_truth
+from stainglass.spread import spread
 from stainglass.synthesis.generator import Generator
 
 FORMAT = 1
@@ -327,7 +328,7 @@ def _unlike(
 ) -> dict[str, Unlike]:
     """Distances and faults of real and generated pictures, by limits that real ones set."""
     nuclei = NucleusReader.fit(training.sample, cohort.mpp)
-    at = np.unique(np.linspace(0, len(training) - 1, min(len(training), MOST_MEASURED)).round().astype(int))
+    at = spread(len(training), MOST_MEASURED)
     parts = [
         measures(cohort.pixels([training.windows[i] for i in at[start : start + CHUNK]]), nuclei)
         for start in range(0, len(at), CHUNK)

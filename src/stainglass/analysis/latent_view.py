@@ -118,13 +118,6 @@ def refuse_without_umap() -> Any:
     return UMAP
 
 
-def evenly(n: int, most: int) -> Int64[np.ndarray, k]:
-    """At most ``most`` of n, spread evenly, in order."""
-    if n <= most:
-        return np.arange(n)
-    return np.unique(np.linspace(0, n - 1, most).round().astype(np.int64))
-
-
 def shares_of(sizes: Sequence[int], most: int) -> list[int]:
     """How many of each section to take so that all together are at most ``most``, in proportion, one at least."""
     whole = sum(sizes)

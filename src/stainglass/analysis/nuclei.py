@@ -33,6 +33,7 @@ from stainglass.analysis.polygons import Polygon, polygons_of_mask
 from stainglass.cohort.cohort import PreparedSection
 from stainglass.cohort.tissue import TISSUE_MPP
 from stainglass.progress import progress_bar
+from stainglass.spread import spread
 
 SMOOTH_UM = 1.0
 """A nucleus is some 6 to 10 µm wide: smoothing by 1 µm drops chromatin texture, keeps nuclei apart."""
@@ -62,7 +63,7 @@ class NucleusReader:
     @classmethod
     def fit(cls, training: UInt8[np.ndarray, "n h w 3"], mpp: float) -> NucleusReader:
         """Otsu's threshold of real training windows (48 of them, evenly chosen)."""
-        at = np.unique(np.linspace(0, len(training) - 1, SAMPLE).round().astype(int))
+        at = spread(len(training), SAMPLE)
         stain = np.concatenate([_haematoxylin(training[i], mpp).ravel() for i in at])
         flat = float(stain.max()) <= float(stain.min())
         return cls(float(stain.max()) if flat else float(threshold_otsu(stain)), mpp)
@@ -131,7 +132,7 @@ class NucleusFinder:
     @classmethod
     def fit(cls, training: UInt8[np.ndarray, "n h w 3"], mpp: float) -> NucleusFinder:
         """Otsu's threshold of real training windows (48 of them, evenly chosen)."""
-        at = np.unique(np.linspace(0, len(training) - 1, SAMPLE).round().astype(int))
+        at = spread(len(training), SAMPLE)
         stain = np.concatenate(
             [gaussian_filter(rgb2hed(training[i])[..., 0], EDGE_UM / mpp).ravel() for i in at]
         )

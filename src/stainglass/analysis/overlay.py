@@ -20,6 +20,7 @@ from stainglass.analysis.polygons import Polygon
 from stainglass.cohort.cohort import PreparedSection
 from stainglass.files import atomic_path
 from stainglass.genes.classes import UNASSIGNED, tissue_classes
+from stainglass.spread import spread
 
 # Okabe & Ito's eight, told apart by every common kind of colour vision, then Tol's muted ones.
 PALETTE = (
@@ -122,7 +123,7 @@ def draw_nuclei(path: Path, painted: PaintedSection, finder: NucleusFinder, titl
     """Contours of nuclei on a few patches, real above, generated below; evenly chosen, nothing curated."""
     from skimage.segmentation import find_boundaries
 
-    at = np.unique(np.linspace(0, len(painted) - 1, min(len(painted), SHOWN)).round().astype(int))
+    at = spread(len(painted), SHOWN)
     rows = []
     for pixels in (painted.real, painted.generated):
         row = []

@@ -17,6 +17,7 @@ from stainglass.errors import StainglassError
 from stainglass.files import atomic_path
 from stainglass.genes.axis import GeneAxis
 from stainglass.models.sampler import SamplerSettings
+from stainglass.spread import spread
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.spots import conditions_of
 
@@ -90,8 +91,7 @@ def painted_section(
     windows = cohort.patches([section], facts.window_px)
     if not windows:
         raise StainglassError(cohort.path, f"no spot on the tissue of {section}", "Look at its proof image")
-    if most is not None and len(windows) > most:
-        windows = [windows[i] for i in np.linspace(0, len(windows) - 1, most).round().astype(int)]
+    windows = [windows[i] for i in spread(len(windows), most)]
     key = _key(run, windows, conditions_of(cohort, windows, facts), settings, seed)
     path = run / "analysis" / "painted" / f"{section}.npz"
     generated = _kept(path, key)

@@ -20,6 +20,7 @@ from stainglass.errors import StainglassError
 from stainglass.genes.axis import GeneAxis
 from stainglass.genes.gene_sets import HYPOXIA, find_gene_set
 from stainglass.genes.normalise import log_normalised
+from stainglass.spread import spread
 
 Look = Callable[[UInt8[np.ndarray, "n h w 3"]], Float32[np.ndarray, "n d"]]
 """Pictures → features, e.g. ``EfficientNetLite0().features``."""
@@ -49,8 +50,7 @@ class TrainingLook:
         windows = cohort.patches(train, size_px)
         if not windows:
             raise StainglassError(cohort.path, "no spot on its training sections", "Look at the proof images")
-        if len(windows) > most:
-            windows = [windows[i] for i in np.linspace(0, len(windows) - 1, most).round().astype(int)]
+        windows = [windows[i] for i in spread(len(windows), most)]
         features = np.concatenate(
             [look(cohort.pixels(windows[i : i + 128])) for i in range(0, len(windows), 128)]
         )

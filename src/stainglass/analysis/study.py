@@ -24,6 +24,7 @@ from stainglass.models.features import EfficientNetLite0
 from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import progress_bar
 from stainglass.recipe_files import load_recipe
+from stainglass.spread import spread
 from stainglass.synthesis.generator import Generator
 
 MOST_TRAINING = 1500
@@ -158,11 +159,9 @@ class TrainingTissue:
                 "Give the cohort it was trained with, or judge other sections",
             )
         windows = cohort.patches(names, generator.facts.window_px)
-        if len(windows) > MOST_TRAINING:
-            at = np.linspace(0, len(windows) - 1, MOST_TRAINING).round().astype(int)
-            windows = [windows[i] for i in at]
+        windows = [windows[i] for i in spread(len(windows), MOST_TRAINING)]
         pixels = cohort.pixels(windows)
-        some = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), 48)).round().astype(int))
+        some = spread(len(windows), 48)
         return cls(
             tuple(windows),
             tuple(cohort.patients[w.section] for w in windows),

@@ -20,6 +20,7 @@ from stainglass.models.clip import TissueCLIP
 from stainglass.models.facts import GONE_ON, GUIDED_BY, POLISHED, Facts
 from stainglass.models.model_card import BEFORE
 from stainglass.models.sampler import SamplerSettings
+from stainglass.spread import spread
 from stainglass.synthesis.generator import Generator
 from stainglass.synthesis.paint import CohortPainter
 
@@ -136,8 +137,7 @@ def read_patches(
 ) -> Tissue:
     """`read_tissue` on any gene axis and window."""
     windows = cohort.patches(sections, window_px)
-    if len(windows) > most:
-        windows = [windows[i] for i in np.linspace(0, len(windows) - 1, most).round().astype(int)]
+    windows = [windows[i] for i in spread(len(windows), most)]
     return Tissue(
         name=name,
         windows=tuple(windows),

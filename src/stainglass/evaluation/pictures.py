@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from stainglass.evaluation.measure import Measured
 from stainglass.evaluation.tissue import Tissue
 from stainglass.files import atomic_path
+from stainglass.spread import spread
 
 SHOWN, UNCURATED, WORST = 8, 36, 10
 
@@ -51,7 +52,7 @@ class Pictures:
         """Begin a split: its real windows, evenly chosen, are shown."""
         self.splits.append(split)
         self._real = real
-        self._at = np.unique(np.linspace(0, len(real) - 1, SHOWN).round().astype(np.int64))
+        self._at = np.array(spread(len(real), SHOWN), np.int64)
         self.arrays[f"{split}/real"] = real.pixels[self._at]
         self.arrays[f"{split}/captions"] = np.array([_caption(real, i) for i in self._at])
 

@@ -17,7 +17,6 @@ from stainglass.analysis.latent_view import (
     ProjectionKind,
     classes_of,
     dose_moves,
-    evenly,
     own_and_shuffled,
     refuse_without_umap,
     shares_of,
@@ -34,6 +33,7 @@ from stainglass.report.figure_folder import refuse_unknown, training_sections
 from stainglass.report.images import tile
 from stainglass.report.latent_page import OKABE_ITO, Colouring, LatentData, packed, write_latent_page
 from stainglass.report.panels import figure_text
+from stainglass.spread import spread
 from stainglass.synthesis.generator import Generator
 
 SliderKind = Literal["expression", "dose", "trajectory"]
@@ -242,7 +242,7 @@ def _thumbs(painted: Sequence[PaintedSection], most: int) -> dict[int, tuple[str
     where = [(p, i) for p in painted for i in range(len(p))]
     return {
         int(row): tuple(tile(pictures[where[row][1]], THUMB_PX) for pictures in _both(where[row][0]))  # type: ignore[misc]
-        for row in evenly(len(where), most)
+        for row in spread(len(where), most)
         if most > 0
     }
 
@@ -264,7 +264,7 @@ def _moves(
     batch: int,
 ) -> Moves | None:
     windows = [w for p in painted for w in p.windows]
-    some = [windows[i] for i in evenly(len(windows), moving)]
+    some = [windows[i] for i in spread(len(windows), moving)]
     if slider == "dose":
         return dose_moves(generator.pipeline, cohort, some, moved, settings, look, seed=seed, batch=batch)
     if slider == "trajectory":
@@ -303,7 +303,7 @@ def _slider(
         "kind": kind,
         "title": titles[kind],
         "stops": list(moves.stops),
-        "rows": [int(i) for i in evenly(n, places.shape[1])],
+        "rows": [int(i) for i in spread(n, places.shape[1])],
         "places": packed(places.astype(np.float32)),
         "thumbs": [[tile(p, THUMB_PX) for p in pictures] for pictures in moves.pixels],
         "start": start,
@@ -335,7 +335,7 @@ def _notes(
         notes.append(f"Thinned evenly: {shown:,} of {spots:,} spots are shown.")
     if thumbnails < shown:
         notes.append(
-            f"Pictures are kept for {len(evenly(shown, thumbnails)):,} of {shown:,} spots, spread evenly."
+            f"Pictures are kept for {len(spread(shown, thumbnails)):,} of {shown:,} spots, spread evenly."
         )
     if moves is not None:
         notes.append(

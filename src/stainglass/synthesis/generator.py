@@ -18,7 +18,8 @@ from stainglass.files import read_json, write_json
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
 from stainglass.progress import progress_bar
-from stainglass.synthesis.order import Order, spread
+from stainglass.spread import spread
+from stainglass.synthesis.order import Order
 from stainglass.synthesis.paint import paint_batch, paint_windows
 from stainglass.synthesis.spots import conditions_of, windows_of_adata
 from stainglass.synthesis.stamp import write_picture

@@ -6,19 +6,14 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from stainglass.cohort.windows import Conditions, Window
 from stainglass.files import atomic_path
 from stainglass.models.facts import Facts
 from stainglass.models.sampler import SamplerSettings
+from stainglass.spread import spread
 from stainglass.synthesis.stamp import Stamp
-
-
-def spread(of: int, n: int | None) -> list[int]:
-    """Which ``n`` of so many, evenly; all where there are no more, or None is asked for."""
-    return list(range(of)) if n is None or n >= of else np.linspace(0, of - 1, n).round().astype(int).tolist()
 
 
 @dataclass(frozen=True)

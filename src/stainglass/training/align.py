@@ -22,6 +22,7 @@ from stainglass.genes.normalise import log_normalised
 from stainglass.models.clip import TissueCLIP, in_chunks, info_nce, linear_features
 from stainglass.models.towers import FrozenTower
 from stainglass.progress import progress_bar
+from stainglass.spread import spread
 from stainglass.training.batches import Batch, rng_of
 from stainglass.training.corrupt import corrupted
 from stainglass.training.crops import hold_in_memory
@@ -161,8 +162,7 @@ def fit_linear(
     features, told, groups = [], [], []
     for number, name in enumerate(sections):
         found = cohort.patches([name], windows.size_px)
-        at = np.linspace(0, len(found) - 1, min(len(found), MOST_PATCHES)).round().astype(int)
-        some = [found[i] for i in at]
+        some = [found[i] for i in spread(len(found), MOST_PATCHES)]
         with progress_bar(f"texture of {name}", len(some)) as advance:
             for first in range(0, len(some), 64):
                 pixels = cohort.pixels(some[first : first + 64])

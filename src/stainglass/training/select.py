@@ -22,6 +22,7 @@ from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.ridge import reading_ridge
 from stainglass.models.selector import Selector, nearest_expression
 from stainglass.progress import progress_bar
+from stainglass.spread import spread
 from stainglass.training.processes import processes
 
 LEVEL = 0.5
@@ -77,8 +78,7 @@ def fit_selector(pipeline: TissuePipeline, cohort: Cohort, sections: Sequence[st
     facts = pipeline.facts
     assert facts is not None
     windows = cohort.patches(sections, facts.window_px)
-    if len(windows) > WINDOWS:
-        windows = [windows[i] for i in np.linspace(0, len(windows) - 1, WINDOWS).round().astype(int)]
+    windows = [windows[i] for i in spread(len(windows), WINDOWS)]
     if facts.told == "bulk" or len(windows) < FEWEST:
         found = (
             "is told its section's mean" if facts.told == "bulk" else f"has {len(windows)} training windows"

@@ -33,6 +33,7 @@ from stainglass.models.sampler import SamplerSettings
 from stainglass.models.stable_diffusion import find_checkpoint
 from stainglass.models.texture import texture_numbers
 from stainglass.models.towers import CONVNET, load_tower
+from stainglass.spread import spread
 from stainglass.training.align import Align, Pairs, fit_linear
 from stainglass.training.average import go_back
 from stainglass.training.denoise import LatentSpace
@@ -81,8 +82,9 @@ def train_autoencoder(
     if (finished / "config.json").is_file():
         return load_autoencoder(finished)
     shown = cohort.patches(split.train, recipe.windows.size_px)
-    spread = [shown[i] for i in np.linspace(0, len(shown) - 1, PREVIEWS).astype(int)]
-    samples = pixels_to_input(torch.from_numpy(cohort.pixels(spread)))
+    samples = pixels_to_input(
+        torch.from_numpy(cohort.pixels([shown[i] for i in spread(len(shown), PREVIEWS)]))
+    )
     torch.manual_seed(loop.seed)
     network = _to_train(recipe, start)
     if not torch.cuda.is_available():
