@@ -79,7 +79,7 @@ def fresh(plan: Recipe) -> TissuePipeline:
     )
     names = tuple(f"ENSG{i:011d}" for i in range(genes.genes))
     pipeline.facts = Facts(
-        name=plan.name, mpp=plan.prepare.mpp, window_px=plan.windows.size_px, reach_um=plan.windows.reach_um,
+        name=plan.name, mpp=plan.prepare.mpp or WANTED_MPP, window_px=plan.windows.size_px, reach_um=plan.windows.reach_um,
         max_spots=plan.windows.max_spots, gene_ids=names, gene_symbols=names,
         latent_mean=(0.0,) * channels, latent_std=(1.0,) * channels,
     )  # fmt: skip

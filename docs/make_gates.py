@@ -44,9 +44,13 @@ def main(run: Path) -> None:
 def gates_of(card: Card) -> Iterator[Gate]:
     """The gates of a breast generator, judge by judge."""
     reader = _Reader(card)
-    for judge in reader.judges("fd"):
-        ratio = reader.value("fd", "generated", judge) / reader.value("fd", "train", judge)
-        yield Gate("Fréchet distance ≤ 1.5 × training tissue's", judge, f"{ratio:.2f} ×", "", ratio <= 1.5)
+    for metric in ("fd", "fid"):
+        for judge in reader.judges(metric):
+            painted, train = (reader.row(metric, name, judge).value for name in ("generated", "train"))
+            ratio = painted / train if painted is not None and train else float("inf")
+            yield Gate(
+                "Fréchet distance ≤ 1.5 × training tissue's", judge, f"{ratio:.2f} ×", "", ratio <= 1.5
+            )
     for judge in reader.judges("kid"):
         row, train = reader.row("kid", "generated", judge), reader.row("kid", "train", judge)
         yield Gate(
@@ -100,24 +104,21 @@ class _Reader:
 
     def __init__(self, card: Card) -> None:
         self.rows = {(r.metric, r.subject, r.features): r for r in card.rows if r.split == card.split}
+        self.absent = {judge.name for judge in card.judges if judge.why_absent is not None}
 
     def judges(self, metric: str) -> list[str]:
-        """Who says a metric, in the card's order; one that has no figure is left out."""
+        """Who was asked for a metric, in the card's order: a figure that is not defined is a gate that is missed."""
         return [
             judge
-            for (name, subject, judge), row in self.rows.items()
-            if name == metric and subject == "generated" and judge is not None and row.value is not None
+            for name, subject, judge in self.rows
+            if name == metric and subject == "generated" and judge is not None and judge not in self.absent
         ]
 
     def row(self, metric: str, subject: str, judge: str | None = None) -> Row:
-        """A row that must be there."""
-        return self.rows[metric, subject, judge]
-
-    def value(self, metric: str, subject: str, judge: str) -> float:
-        """Its figure."""
-        found = self.row(metric, subject, judge).value
-        assert found is not None  # judges() has seen it
-        return found
+        """A row; one that is not there has no figure."""
+        missing = Row(metric=metric, features=judge, on="", split="", subject=subject, n=0, seeds=0, better="neither",
+                      why="not on the card")  # fmt: skip
+        return self.rows.get((metric, subject, judge), missing)
 
 
 def _low(row: Row) -> float:

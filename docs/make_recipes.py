@@ -88,6 +88,7 @@ A recipe is one YAML file: everything a run depends on besides the data. Every k
 - `--preset NAME`: lays one of the recipe's `presets` over it.
 - `--set a.b=c`: overrides one key; the value is YAML, e.g. `--set train_denoiser.steps=500`
   `--set split.test='[B4]'`. May be given several times; later wins, and wins over the preset.
+  A mapping is laid over the one that is there; `{{}}` empties it (`--set ablation.variants={{}}`).
 
 `--dry-run` tells the time, disk and memory that a step would take here.
 

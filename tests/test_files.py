@@ -50,8 +50,11 @@ def test_too_little_room_is_refused_before_anything_is_written(tmp_path: Path) -
 def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     (tmp_path / ".C5.zarr.1234abcd.tmp.zarr").mkdir()
     (tmp_path / "C5.zarr").mkdir()
+    (tmp_path / ".C5.zarr.1234abcd.old").mkdir()
+    # Killed between moving the old one aside and moving the new one in: the old one is all there is.
+    (tmp_path / ".C4.zarr.5678abcd.old").mkdir()
     sweep_temporaries(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["C5.zarr"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["C4.zarr", "C5.zarr"]
 
 
 def test_broken_json_names_the_file(tmp_path: Path) -> None:

@@ -74,3 +74,41 @@ def test_given_sections_are_not_called_simulated() -> None:
     assert given.on("samples.csv") == given
     told = load_recipe("demo", sets=("data=Melanomas of our clinic",))
     assert told.on("samples.csv") == told
+
+
+def test_a_mapping_is_laid_over_what_is_there_and_an_empty_one_empties_it() -> None:
+    before = load_recipe("crc_ablation").ablation.variants
+    added = load_recipe(
+        "crc_ablation", sets=("ablation.variants={x: {genes: {tokens: 1}}}",)
+    ).ablation.variants
+    assert set(added) == {*before, "x"}
+    alone = load_recipe(
+        "crc_ablation", sets=("ablation.variants={}", "ablation.variants.x={genes: {tokens: 1}}")
+    )
+    assert set(alone.ablation.variants) == {"x"}
+
+
+def test_a_path_that_is_not_there_is_no_shipped_recipe(tmp_path: Path) -> None:
+    assert load_recipe("recipes/demo.yaml").name == "demo"
+    with pytest.raises(StainglassError, match="no such recipe"):
+        load_recipe(tmp_path / "demo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ("evaluation.primary=recovry", "no metric is called 'recovry'"),
+        ("evaluation.noise_seeds=[]", "noise_seeds"),
+        ("split.fold=3", "one of several"),
+    ],
+)
+def test_what_would_only_fail_after_training(item: str, told: str) -> None:
+    with pytest.raises(StainglassError, match=told):
+        load_recipe("demo", sets=(item,))
+
+
+def test_a_written_recipe_makes_the_run_again(tmp_path: Path) -> None:
+    write_recipe(load_recipe("breast", "brief"), tmp_path / "recipe.yaml")
+    again = load_recipe(tmp_path / "recipe.yaml")
+    assert again == load_recipe("breast", "brief")
+    assert again.prepare.mpp is None  # asked for by name, the cohort's own 0.689 would be refused

@@ -46,7 +46,11 @@ def _replace(temporary: Path, final: Path) -> None:
     if temporary.is_dir() and final.exists():
         old = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}.old"
         final.rename(old)
-        temporary.rename(final)
+        try:
+            temporary.rename(final)
+        except OSError:
+            old.rename(final)
+            raise
         _remove(old)
     else:
         temporary.replace(final)
@@ -60,10 +64,15 @@ def _remove(path: Path) -> None:
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Remove what a killed run left behind under temporary names."""
-    for pattern in (".*.tmp*", ".*.old"):
-        for leftover in folder.glob(pattern):
-            _remove(leftover)
+    """Remove what a killed run left behind under temporary names; what it had moved aside and not replaced comes back."""
+    for old in folder.glob(".*.old"):
+        final = folder / old.name[1:].rsplit(".", 2)[0]
+        if final.exists():
+            _remove(old)
+        else:
+            old.rename(final)
+    for leftover in folder.glob(".*.tmp*"):
+        _remove(leftover)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -44,7 +44,7 @@ def load_recipe(name: str | Path, preset: str | None = None, sets: tuple[str, ..
             raise StainglassError(path, f"no preset {preset!r}", f"Choose one of: {known}")
         tree = _merged(tree, presets[preset])
     for item in sets:
-        tree = _merged(tree, _override(item))
+        tree = _overridden(tree, item)
     return recipe_from_tree(tree, path)
 
 
@@ -91,7 +91,7 @@ def recipe_from_sets(name: str, sets: tuple[str, ...]) -> Recipe:
     """Defaults with overrides, for a verb that was given no recipe."""
     tree: Any = {"name": name}
     for item in sets:
-        tree = _merged(tree, _override(item))
+        tree = _overridden(tree, item)
     return recipe_from_tree(tree, Path("--set"))
 
 
@@ -118,12 +118,13 @@ def find_recipe(name: str | Path) -> Path:
     if path.is_file():
         return path
     shipped = shipped_recipes()
-    if path.stem in shipped:
+    if path.stem in shipped and path.parent in (Path(), Path("recipes")):
         return shipped[path.stem]
     raise StainglassError(path, "no such recipe", f"Give a YAML file, or one of: {', '.join(shipped)}")
 
 
-def _override(item: str) -> dict[str, Any]:
+def _overridden(base: dict[str, Any], item: str) -> Any:
+    """A tree with ``a.b=c`` laid over it: a mapping over the one that is there, which an empty one empties."""
     key, equals, value = item.partition("=")
     if not equals or not key.strip():
         raise StainglassError(
@@ -133,10 +134,14 @@ def _override(item: str) -> dict[str, Any]:
         tree: Any = yaml.safe_load(value)
     except yaml.YAMLError:
         raise StainglassError(f"--set {item}", "the value is not YAML", "Quote it") from None
-    for part in reversed(key.strip().split(".")):
-        tree = {part: tree}
-    assert isinstance(tree, dict)
-    return tree
+    return _laid(base, key.strip().split("."), tree)
+
+
+def _laid(base: Any, keys: list[str], value: Any) -> Any:
+    if not keys:
+        return value if value == {} else _merged(base, value)
+    inside = base if isinstance(base, dict) else {}
+    return {**inside, keys[0]: _laid(inside.get(keys[0]), keys[1:], value)}
 
 
 def _merged(base: Any, over: Any) -> Any:

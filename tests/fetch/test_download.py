@@ -71,6 +71,35 @@ def test_a_file_that_changed_meanwhile_is_not_glued(
     assert bring(served, tmp_path, waits) == HASH
 
 
+def test_a_server_that_passes_over_if_range_does_not_glue_either(
+    served: Web, tmp_path: Path, waits: list[float]
+) -> None:
+    old = bytes(len(CONTENT))
+    served.serve("f", old, break_after=[300_000, 0])
+    with pytest.raises(StainglassError, match="does not last"):
+        bring(served, tmp_path, waits, retries=1)
+    served.serve("f", CONTENT, etag='"2"', passes_over_if_range=True)
+    assert bring(served, tmp_path, waits) == HASH
+
+
+def test_killed_between_note_and_first_byte_of_a_new_version(
+    served: Web, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.serve("f", bytes(len(CONTENT)), break_after=[300_000, 0])
+    with pytest.raises(StainglassError, match="does not last"):
+        bring(served, tmp_path, waits, retries=1)
+    served.serve("f", CONTENT, etag='"2"')
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("stainglass.fetch.download._append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bring(served, tmp_path, waits)
+    assert bring(served, tmp_path, waits) == HASH
+
+
 def test_a_file_that_shrank_is_fetched_anew(served: Web, tmp_path: Path, waits: list[float]) -> None:
     served.serve("f", CONTENT, break_after=[300_000, 0])
     with pytest.raises(StainglassError):

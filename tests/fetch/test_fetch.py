@@ -10,6 +10,7 @@ import pytest
 import yaml
 from local_web import Web
 
+from stainglass.errors import StainglassError
 from stainglass.fetch import fetch as fetching
 from stainglass.fetch.catalogue import read_catalogue
 from verbs import bad, call
@@ -233,3 +234,20 @@ def test_a_fetch_that_was_stopped_before_its_record_goes_on(
     assert (tmp_path / "d" / "x.bin").is_file()
     assert call(monkeypatch, capsys, *words)[0] == 0
     assert (tmp_path / "d" / "x.bin").read_bytes() == b"content"
+
+
+def test_what_came_whole_is_not_fetched_again_when_unpacking_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, served: Web, tmp_path: Path
+) -> None:
+    file = served.serve("x.tar.gz", archive_of(**{"a.csv": b"1"}))
+    words = ("fetch", served.url("x.tar.gz"), "--out", tmp_path / "d")
+    with monkeypatch.context() as patched:
+
+        def full(*args: Any) -> None:
+            raise StainglassError("d", "the disk is full", "Free some space")
+
+        patched.setattr(fetching, "unpack", full)
+        assert "the disk is full" in bad(patched, capsys, *words)
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    assert len(file.asked) == 1
+    assert (tmp_path / "d" / "a.csv").read_bytes() == b"1"

@@ -13,6 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.scale import WANTED_MPP
 from stainglass.config import Prepare, Recipe, Sampling
 from stainglass.files import read_json
 from stainglass.models.autoencoder import make_autoencoder
@@ -66,7 +67,7 @@ def tell_prepare(sources: Sequence[SectionSource], settings: Prepare, out: Path)
 def _raster_mpx(source: SectionSource, settings: Prepare) -> float:
     section = source.read()
     with section.slide:
-        scale = min(section.slide_mpp / settings.mpp, 1.0)
+        scale = min(section.slide_mpp / (settings.mpp or WANTED_MPP), 1.0)
         height, width = section.slide.size_px_yx
         return height * width * scale**2 / 1e6
 

@@ -53,7 +53,9 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
     _refuse_seen(cohort, split.part(judged), split, generator.facts)
     other_part = "test" if judged == "validation" else "validation"
     patients = {cohort.patients[name] for name in split.part(judged)}
-    others = [name for name in split.part(other_part) if cohort.patients[name] not in patients]
+    # A patient with sections in training is no other one, whatever part of the split holds the rest of them.
+    near = patients | {cohort.patients[name] for name in split.train}
+    others = [name for name in split.part(other_part) if cohort.patients[name] not in near]
     _refuse_seen(cohort, others, split, generator.facts)
     most = 2 * recipe.evaluation.windows  # the floor is real against other real windows, at the same N
     held_out = read_tissue(cohort, split.part(judged), generator.facts, judged, most)
@@ -72,6 +74,10 @@ def judge_run(run: Path, cohort: Cohort, recipe: Recipe, features: Sequence[str]
     tower = None if clip is None or clip.facts is None else clip.facts.tower
     took_part = tuple(dict.fromkeys((*generator.facts.took_part, *([tower] if tower is not None else []))))
     settings = _settings(cohort, recipe, judged, took_part, generator.facts)
+    there = sum(len(cohort.sections[name].used_spots) for name in split.train)
+    if len(train) < there:
+        searched = f"Copies are searched among {len(train):,} of {there:,} training windows, spread evenly."
+        settings = replace(settings, notes=(*settings.notes, searched))
     if features:
         asked = tuple(JUDGES[name] for name in dict.fromkeys(features))
         settings = replace(settings, judges=asked, judges_required=True)
@@ -190,11 +196,21 @@ def _settings(
             f"Patient {', '.join(sorted(shared))} stands on both sides: the held-out section is of the same tumour "
             "as the training sections. This is no patient generalisation."
         )
+    strange = [name for name in split.train if name not in facts.trained_on]
+    if strange:
+        notes.append(
+            f"The generator was trained on {', '.join(facts.trained_on) or 'nothing it names'}. Training tissue on this card is "
+            f"that of the given split, of which it never saw {', '.join(strange)}: readers learn from it, distances are held "
+            "against it, and copies cannot be searched for."
+        )
     if "noise seeds" not in " ".join(notes):
         notes.append(
             "One training seed; the intervals hold over windows and noise seeds, not over trainings."
         )
-    sections = ", ".join(f"{name} (patient {cohort.patients[name]})" for name in split.train)
+    seen = facts.trained_on if strange else split.train
+    sections = ", ".join(
+        f"{name} (patient {cohort.patients[name]})" if name in cohort.patients else name for name in seen
+    )
     return EvaluationSettings(
         mpp=cohort.mpp,
         split=judged,
@@ -211,6 +227,7 @@ def _settings(
         usefulness=evaluation.usefulness,
         primary=evaluation.primary,
         took_part_in_training=took_part,
+        saw_train=not strange,
         tells_images=recipe.clip is not None and recipe.train_denoiser.image_share > 0,
         notes=tuple(notes),
         choice_seed=recipe.seed,

@@ -146,7 +146,7 @@ def _common_mpp(
         lambda one: found.update([one]),
     )
     outcomes |= {name: one for name, one in looked.items() if one.state == "failed"}
-    if "mpp" in settings.model_fields_set:
+    if settings.mpp is not None:
         for source in sources:
             if source.id in found and needs_upsampling(found[source.id], settings.mpp):
                 error = too_coarse(source.id, found.pop(source.id), settings.mpp)

@@ -19,6 +19,8 @@ from stainglass.sections.section import Section
 
 FEW = 8
 """Sections whose counts are kept from the first look."""
+WANTED_MPP = 0.5
+"""µm/px of a cohort where none is asked for: 20 ×."""
 ROUND_MPP = 4
 """Decimals kept of the cohort's mpp."""
 
@@ -58,7 +60,7 @@ def existing_mpp(out: Path, settings: Prepare) -> float | None:
             "Choose another --out, or its own margin",
         )  # fmt: skip
     existing = Cohort.open(out).mpp
-    if "mpp" in settings.model_fields_set and abs(settings.mpp / existing - 1) > 1e-6:
+    if settings.mpp is not None and abs(settings.mpp / existing - 1) > 1e-6:
         raise StainglassError(
             out,
             f"this cohort has {existing:g} µm/px, not {settings.mpp:g}",
@@ -83,10 +85,11 @@ def chosen_mpp(found: Mapping[str, float], settings: Prepare) -> float:
     """The wanted µm/px, or the coarsest source's own (id → µm/px) when that is coarser; asked for by name, it is refused."""
     which = max(found, key=lambda name: found[name])
     coarsest = found[which]
-    if not needs_upsampling(coarsest, settings.mpp):
-        return settings.mpp
-    if "mpp" in settings.model_fields_set:
-        raise too_coarse(which, coarsest, settings.mpp)
+    wanted = settings.mpp or WANTED_MPP
+    if not needs_upsampling(coarsest, wanted):
+        return wanted
+    if settings.mpp is not None:
+        raise too_coarse(which, coarsest, wanted)
     console.print(
         f"  the cohort takes {coarsest:.4f} µm/px, the resolution of {which}: nothing is upsampled",
         highlight=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,9 +21,9 @@ class Simulate(Strict):
 class Prepare(Strict):
     """How sections become a cohort."""
 
-    mpp: float = Field(0.5, ge=0.05, le=10)
-    """Wanted µm/px; nothing is upsampled to it. Left unset, a cohort with coarser images takes the coarsest one's own; set, by
-    a recipe too, coarser images are refused."""
+    mpp: float | None = Field(None, ge=0.05, le=10)
+    """µm/px; nothing is upsampled to it. None: 0.5, or the coarsest image's own when that is coarser. Where one is asked for,
+    by a recipe too, coarser images are refused."""
     margin_um: float = Field(190.0, ge=0)
     """Pixels farther than this from tissue are stored as white."""
     expression: str | None = None
@@ -59,6 +59,12 @@ class Split(Strict):
     that was drawn with another share is kept, and told."""
     allow_shared_patient: bool = False
     """A patient on both sides of the split is refused unless this is set; the card then says so."""
+
+    @model_validator(mode="after")
+    def _a_fold_of_folds(self) -> Self:
+        if self.fold and self.kind not in FOLDS:
+            raise ValueError(f"fold {self.fold} is one of several: set split.kind to {' or '.join(FOLDS)}")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from stainglass.config.data import Prepare, Simulate, Split, Windows
 from stainglass.config.loops import AlignLoop, AutoencoderLoop, DenoiserLoop, DistilLoop, PolishLoop
+from stainglass.config.metrics import metric_named
 from stainglass.config.networks import Autoencoder, Clip, Denoiser, GeneEncoder
 from stainglass.config.strict import Strict
 
@@ -37,20 +38,25 @@ class Sampling(Strict):
     seed: int = 0
 
 
+def _known_metric(declared: str) -> str:
+    metric_named(declared)  # before hours of training, not after
+    return declared
+
+
 class Evaluation(Strict):
     """The card."""
 
     windows: int = Field(200, ge=8)
     """At most this many held-out windows, spread evenly; every subject gets the same number."""
-    noise_seeds: tuple[int, ...] = (0,)
+    noise_seeds: tuple[int, ...] = Field((0,), min_length=1)
     part: Literal["validation", "test"] = "test"
     """The part of the split that is judged; the other held-out part, when there is one, is the other patient."""
-    primary: str = "recovery_gain"
+    primary: Annotated[str, AfterValidator(_known_metric)] = "recovery_gain"
     recovery_genes: int = Field(200, ge=5)
     usefulness: int = Field(0, ge=0)
     """Labelled training windows that classifiers of tissue are taught, and whose spots are painted once a noise seed, to
     find out whether synthetic patches are of use; 0 leaves these rows out."""
-    derange_um: float = Field(500.0, ge=0)
+    derange_um: float = Field(500.0, gt=0)
     bootstrap: int = Field(1000, ge=50)
     lpips_weights: str | None = None
     inception_weights: str | None = None
@@ -76,7 +82,7 @@ class Ablation(Strict):
 
     variants: dict[str, dict[str, Any]] = {}  # noqa: RUF012 (pydantic copies it)
     """Name → settings that differ from the recipe's."""
-    training_seeds: tuple[int, ...] = (0, 1)
+    training_seeds: tuple[int, ...] = Field((0, 1), min_length=1)
     """Every variant is trained once a seed: the spread between them is told apart from that of noise and of windows."""
 
 

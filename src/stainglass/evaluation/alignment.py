@@ -17,6 +17,7 @@ from sklearn.linear_model import RidgeCV
 
 from stainglass.evaluation.card import Row
 from stainglass.evaluation.resampling import Estimate, Resampling, codes, derange_as_far_as_possible
+from stainglass.evaluation.settings import BLOCK_UM
 from stainglass.evaluation.stage import Stage
 from stainglass.evaluation.tissue import Tissue
 from stainglass.files import write_json
@@ -217,9 +218,9 @@ def write_alignment(
     derange_um: float,
     seed: int = 0,
 ) -> list[Row]:
-    """Examine a CLIP on every spot of held-out sections, before there is a generator; writes ``alignment.json``."""
+    """Examine a CLIP on windows of held-out sections, before there is a generator; writes ``alignment.json``."""
     rng = np.random.default_rng(seed)
-    resampling = Resampling.of(held_out.centres_um_yx, held_out.sections, derange_um, 1000, rng)
+    resampling = Resampling.of(held_out.centres_um_yx, held_out.sections, BLOCK_UM, 1000, rng)
     partners, distance = derange_as_far_as_possible(
         held_out.centres_um_yx, held_out.sections, derange_um, rng
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stainglass.config.metrics import METRICS as METRICS
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 
@@ -33,23 +34,6 @@ SUBJECTS = (
 
 TRAINING_SETS = ("train", "augmented", "generated", "both", "shuffled", "majority")
 """Subjects of the rows on usefulness: what a classifier of real held-out windows was trained on."""
-
-METRICS = (
-    *("recovery", "recovery_share", "recovery_gain", "cell_types", "cell_types_share", "cell_types_gain"),
-    *(
-        f"{programme}{kind}"
-        for programme in ("hypoxia", "immune", "stroma")
-        for kind in ("", "_share", "_gain")
-    ),
-    *("ssim", "ssim_gain", "lpips", "lpips_gain", "cosine", "cosine_gain"),
-    *("kid", "fd", "fd_infinity", "fid", "fid_infinity", "precision", "recall", "density", "coverage"),
-    *("nuclei_density", "nuclei_density_gain", "nuclei_area", "nuclei_area_gain"),
-    *("optical_density", "optical_density_gain", "nuclei_density_ratio", "nearest_train", "copy_rate"),
-    *(f"clip_{partner}{kind}" for partner in ("gene", "real") for kind in ("", "_mismatched", "_gap")),
-    *(f"recall_at_{k}_{way}" for way in ("image_to_gene", "gene_to_image") for k in (1, 5, 10)),
-    *(f"usefulness_{figure}{kind}" for figure in ("f1", "auroc") for kind in ("", "_gain")),
-)
-"""Every metric; see `Row.metric`."""
 
 
 class Row(BaseModel):

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from stainglass.analysis.nuclei import LOOKS, NucleusReader
+from stainglass.config.metrics import METRICS, metric_named
 from stainglass.errors import StainglassError
 from stainglass.evaluation.alignment import alignment_rows
-from stainglass.evaluation.card import METRICS, Answer, Card, JudgeRecord, Row
+from stainglass.evaluation.card import Answer, Card, JudgeRecord, Row
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.lpips import Lpips
 from stainglass.evaluation.measure import Measurer, judge_features
@@ -103,6 +104,8 @@ def evaluate(
             )
         )
     rows = [found for stage in stages for found in _rows(stage, targets, lpips_absent)]
+    for stage in stages:
+        rows += memorisation_rows(stage, judges[0].name, len(train), settings.saw_train)
     if clip is not None:
         rows += [found for stage in stages for found in alignment_rows(stage, clip, train)]
     useful = []
@@ -127,13 +130,13 @@ def evaluate(
 
 
 def _primary(declared: str) -> str:
-    """The declared metric by its name on the card ("gene recovery share" is understood)."""
-    name = declared.strip().lower().removeprefix("gene ").replace(" ", "_")
-    if name not in METRICS:
+    """The declared metric by its name on the card."""
+    try:
+        return metric_named(declared)
+    except ValueError:
         raise StainglassError(
             "evaluation settings", f"no metric is called {declared!r}", f"Choose one of {', '.join(METRICS)}"
-        )
-    return name
+        ) from None
 
 
 def _check(held_out: Tissue, train: Tissue, other: Tissue | None, settings: EvaluationSettings) -> None:
@@ -182,7 +185,7 @@ def _rows(stage: Stage, targets: list[Target], lpips_absent: str | None) -> list
     rows += pair_rows(stage, Lpips.name, lpips_absent)
     for judge in judges:
         rows += distribution_rows(stage, judge)
-    return rows + look_rows(stage) + memorisation_rows(stage, judges[0])
+    return rows + look_rows(stage)
 
 
 def _absent_judges(records: tuple[JudgeRecord, ...], settings: EvaluationSettings, n: int) -> list[Row]:

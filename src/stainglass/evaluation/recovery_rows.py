@@ -133,7 +133,11 @@ def _share_row(stage: Stage, metric: str, name: str, estimates: dict[str, Estima
     real, own = estimates["floor"], estimates[name]
     on = f"{stage.subjects[name].on}: share of what the real windows of the same places give"
     if not real.low > 0:
-        why = f"nothing to share: real windows give {real.value:.3f} [{real.low:.3f}, {real.high:.3f}]"
+        why = (
+            f"nothing to share: real windows give {real.value:.3f} [{real.low:.3f}, {real.high:.3f}]"
+            if np.isfinite(real.value)
+            else "nothing to share: it does not vary over these windows"
+        )
         return row(stage, name, f"{metric}_share", "higher", None, features=judge, on=on, why=why)
     by_seed = tuple(value / real.value for value in own.by_seed)
     share = Estimate(own.value / real.value, own.draws / real.draws, own.label, by_seed, own.tail)

@@ -68,10 +68,16 @@ def row(
         interval=estimate.label if isinstance(estimate, Estimate) and interval else None,
         n=len(found.tissue) if n is None else n,
         seeds=len(found.seeds),
-        by_seed=estimate.by_seed if isinstance(estimate, Estimate) and len(found.seeds) > 1 else (),
+        by_seed=_by_seed(estimate) if defined and len(found.seeds) > 1 else (),
         better=better,
         why=why if why is not None or defined else found.why or "not defined for these windows",
     )
+
+
+def _by_seed(estimate: Estimate | float | None) -> tuple[float, ...]:
+    """The figure under each noise seed, where every one is defined."""
+    found = estimate.by_seed if isinstance(estimate, Estimate) else ()
+    return found if np.isfinite(found).all() else ()
 
 
 def present(stage: Stage) -> Iterator[Subject]:
@@ -344,18 +350,29 @@ def _density_ratio(stage: Stage, subject: Subject) -> Row:
     return row(stage, subject.name, "nuclei_density_ratio", "neither", ratio, on=on, why=why)
 
 
-def memorisation_rows(stage: Stage, judge: str) -> list[Row]:
-    """How near the pictures are to training windows, and how many are nearer than real tissue ever is."""
+def memorisation_rows(stage: Stage, judge: str, searched: int, saw_train: bool = True) -> list[Row]:
+    """How near the pictures are to training windows, and how many are nearer than real tissue ever is.
+
+    Parameters
+    ----------
+    searched
+        How many training windows these are.
+    saw_train
+        Whether the generator was trained on them; else there is nothing to copy.
+    """
+    why = None if saw_train else "the generator was not trained on these windows"
     threshold = copy_threshold(stage.subjects["floor"].sets[0].nearest)
     rows = []
     for subject in present(stage):
         distance = copies = None
-        if subject.sets:
+        if subject.sets and saw_train:
             distance = subject.resampling.mean(np.mean([m.nearest for m in subject.sets], axis=0))
             called = np.mean([m.nearest < threshold for m in subject.sets], axis=0)
             copies = subject.resampling.mean(called)
-        on = f"{subject.on}: distance to the nearest real training window"
-        rows.append(row(stage, subject.name, "nearest_train", "neither", distance, features=judge, on=on))
-        on = f"{subject.on}: share nearer to a training window than 1 in 100 real held-out windows"
-        rows.append(row(stage, subject.name, "copy_rate", "lower", copies, features=judge, on=on))
+        on = f"{subject.on}: distance to the nearest of {searched} real training windows"
+        rows.append(
+            row(stage, subject.name, "nearest_train", "neither", distance, features=judge, on=on, why=why)
+        )
+        on = f"{subject.on}: share nearer to one of {searched} training windows than 1 in 100 real held-out windows"
+        rows.append(row(stage, subject.name, "copy_rate", "lower", copies, features=judge, on=on, why=why))
     return rows

@@ -31,6 +31,10 @@ class Judge(Protocol):
         ...
 
 
+BLOCK_UM = 1000.0
+"""Side of the blocks of tissue that intervals draw."""
+
+
 @dataclass(frozen=True)
 class EvaluationSettings:
     """How to judge; every default is a choice the card states.
@@ -55,6 +59,8 @@ class EvaluationSettings:
         Whether a judge that cannot judge is an error; else a row says why it is silent.
     took_part_in_training
         Names of networks the generator was trained on; they never judge.
+    saw_train
+        Whether the generator was trained on the training tissue that is handed over; of other tissue it has no copies.
     tells_images
         Whether the generator may be told CLIP embeddings of pictures.
     lpips_weights
@@ -93,12 +99,13 @@ class EvaluationSettings:
     judges: tuple[str | Judge, ...] = tuple(JUDGES.values())
     judges_required: bool = False
     took_part_in_training: tuple[str, ...] = ()
+    saw_train: bool = True
     tells_images: bool = False
     lpips_weights: Path | None = None
     inception_weights: Path | str | None = None
     inception_torchscript: bool = False
     derange_um: float = 1000.0
-    block_um: float = 1000.0
+    block_um: float = BLOCK_UM
     bootstrap: int = 200
     recovery_genes: int = 200
     train_max: int = 2000

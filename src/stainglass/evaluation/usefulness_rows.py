@@ -22,6 +22,8 @@ SHARES = (1.0, 0.5, 0.1)
 """Of the labels; the whole first, so that it is what `Card.find` finds."""
 LABEL_DRAWS = 10
 """Draws of a part of the labels; which windows happen to have one matters when they are few."""
+FINER = 12
+"""Of m blocks m - 1 are drawn with weight m / (m - 1), which is no whole number of windows: so many stand for one."""
 GAINS = (("both", "train"), ("both", "augmented"), ("generated", "shuffled"))
 """What is gained over the second by the first."""
 
@@ -51,7 +53,7 @@ class _Exam:
     truth
         (n,) class of every judged window, -1 where it has none that is taught.
     drawn
-        Indices of the tested windows in each bootstrap resample; repeats are repeats.
+        Indices of the tested windows in each bootstrap resample, each as often as it weighs (`FINER`).
     predicted
         Share of the labels → training set → probabilities.
     taught
@@ -102,7 +104,8 @@ def _sit(stage: Stage, lessons: Lessons) -> _Exam:
     place = {name: k for k, name in enumerate(lessons.classes)}
     truth = np.array([place.get(name, -1) for name in stage.real.classes], np.int64)
     drawn = tuple(
-        np.repeat(np.arange(len(truth)), np.rint(w).astype(np.int64)) for w in stage.resampling.weights
+        np.repeat(np.arange(len(truth)), np.rint(FINER * w).astype(np.int64))
+        for w in stage.resampling.weights
     )
     predicted: dict[float, dict[str, Predicted]] = {}
     taught = {}

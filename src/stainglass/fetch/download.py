@@ -164,8 +164,18 @@ def _transfer(url: str, part: Path, hashed: bool) -> None:
             _forget(part)
             raise
         version = _version(url, answer, here)
+        if (
+            here
+            and known is not None
+            and version.validator
+            and known.validator not in (None, version.validator)
+        ):
+            _forget(part)  # a range of another version: the server passes over If-Range
+            raise _Interrupted("the file has changed")
         if version.total is not None:
             require_free_space(part.parent, version.total - here)
+        if not here:
+            part.unlink(missing_ok=True)  # or, killed now, old bytes would stand under the new version's name
         write_json(part.with_name(part.name + ".json"), asdict(version))
         _append(answer, part, here, version)
 

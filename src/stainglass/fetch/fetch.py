@@ -66,7 +66,14 @@ def fetch(
         _refuse_to_overwrite(file, out, record["files"])
         record["files"].setdefault(file.url, {"began": True})  # whatever lies there from here on is ours
         write_json(out / RECORD, record)
-        record["files"][file.url] = _fetch_file(file, out, keep_archives, sleep)
+
+        def came(sha256: str, known: dict[str, Any] = record["files"][file.url]) -> None:
+            known["sha256"] = sha256  # whatever becomes of unpacking, it need not come again
+            write_json(out / RECORD, record)
+
+        record["files"][file.url] = _fetch_file(
+            file, out, keep_archives, sleep, record["files"][file.url], came
+        )
         write_json(out / RECORD, record)
     rows: Sequence[dict[str, str]] = entry.manifest
     if entry.hub is not None:
@@ -86,8 +93,14 @@ def of_address(file: RemoteFile) -> Entry:
 
 
 def _fetch_file(
-    file: RemoteFile, out: Path, keep_archives: bool, sleep: Callable[[float], None]
+    file: RemoteFile,
+    out: Path,
+    keep_archives: bool,
+    sleep: Callable[[float], None],
+    known: Mapping[str, Any],
+    came: Callable[[str], None],
 ) -> dict[str, Any]:
+    """Bring a file and unpack it; one that lies there as ``known`` says is only unpacked. ``came`` is told its hash."""
     folder = out / file.into
     folder.mkdir(parents=True, exist_ok=True)
     if file.gigabytes is not None:
@@ -95,7 +108,10 @@ def _fetch_file(
     final = folder / file.save_as
     if final.is_symlink() or final.is_dir():
         raise StainglassError(final, "something else lies here", "Move it away, or choose another --out")
-    found = download(file.url, final, file.sha256, sleep=sleep)
+    found = known.get("sha256")
+    if found is None or not final.is_file() or sha256_of(final) != found:
+        found = download(file.url, final, file.sha256, sleep=sleep)
+        came(found)
     size = final.stat().st_size
     if file.sha256 is None:
         console.print(f"  {file.save_as}: no hash is known; what came has SHA-256 {found}", highlight=False)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from stainglass.cohort.blocks import PARTS
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.genes.axis import GeneAxis
@@ -81,9 +82,20 @@ class Facts:
         return SamplerSettings.read(self.sampling, self.name) if self.sampling else SamplerSettings()
 
     def seen(self, sections: Iterable[str], patients: Iterable[str], shared: Iterable[str]) -> set[str]:
-        """Which of these sections and patients it was trained on; patients on both sides of a split (``shared``) apart."""
+        """Which of these sections and patients it was trained on; patients on both sides of a split (``shared``) apart.
+
+        A block of a section was seen when the whole section was, and a whole one when any block of it was.
+        """
         known = {*self.trained_on, *self.training.get(EXPRESSION_OF, ())}
-        return (set(sections) & known) | ((set(patients) & set(self.patients)) - set(shared))
+        wholes = {name.rpartition(".")[0] for name in known if name.rpartition(".")[2] in PARTS}
+        seen = {
+            name
+            for name in sections
+            if name in known
+            or name in wholes
+            or (name.rpartition(".")[2] in PARTS and name.rpartition(".")[0] in known)
+        }
+        return seen | ((set(patients) & set(self.patients)) - set(shared))
 
     def having_seen(self, other: Facts) -> Facts:
         """With all that another generator was trained on, which this one has learnt from."""
