@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.of_run import open_cohort
 from stainglass.models.facts import read_facts
 from stainglass.synthesis.spots import conditions_of
 from verbs import bad, call
@@ -39,6 +40,10 @@ def test_variants_share_cohort_and_autoencoder_and_are_not_done_twice(
     written = [p.stat().st_mtime_ns for p in cards]
     assert call(monkeypatch, capsys, "ablate", plan, "--data", simulated, "--out", out)[0] == 0
     assert [p.stat().st_mtime_ns for p in cards] == written
+    # It knows its cohort, as any run; variants may be added, but nothing else may be another.
+    assert open_cohort(out / "variants" / "plain" / "seed-0").path == out / "cohort"
+    words = ("ablate", plan, "--data", simulated, "--out", out, "--set", "train_autoencoder.steps=3")
+    assert "holds an ablation with other settings" in bad(monkeypatch, capsys, *words)
     other = tmp_path / "other.csv"
     other.write_text(simulated.read_text() if simulated.is_file() else "id,patient,path\n")
     before = (out / "provenance.json").read_text()
@@ -69,4 +74,6 @@ def test_a_recipe_without_variants_and_one_with_a_wrong_setting(
     apart = recipe(tmp_path, {"plain": {}, "more": {"evaluation": {"noise_seeds": [0, 1]}}})
     said = bad(monkeypatch, capsys, "ablate", apart, *words)
     assert "variant more: has another evaluation.noise_seeds" in said
+    apart = recipe(tmp_path, {"plain": {}, "other": {"train_autoencoder": {"steps": 9}}})
+    assert "variant other: has another train_autoencoder" in bad(monkeypatch, capsys, "ablate", apart, *words)
     assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from stainglass.cohort.windows import Conditions
 from stainglass.errors import StainglassError
 from stainglass.models.clip import ClipFacts, TissueCLIP, in_chunks, info_nce
 from stainglass.models.features import EfficientNetLite0
+from stainglass.models.genecondnet import GeneCondNet
 from stainglass.models.towers import TimmTower, TransformersTower, load_tower
 
 
@@ -151,3 +152,9 @@ def test_towers_that_are_not_there_are_refused_in_words(tmp_path: Path) -> None:
         load_tower(str(tmp_path))
     with pytest.raises(StainglassError, match="timm is not installed"):
         TimmTower("hf-hub:MahmoodLab/UNI")
+
+
+def test_a_trunk_of_principal_components_has_as_many_as_were_asked_for() -> None:
+    clip = TissueCLIP(60, "pca", 16, 2, tower_width=8, widths=(8,), dim=8, components=30)
+    told = GeneCondNet(60, "pca", 16, 2, components=30)
+    told.encoder.load_state_dict(clip.encoder.state_dict())

@@ -25,7 +25,7 @@ from stainglass.recipe_files import write_recipe
 from stainglass.synthesis.noise import window_noise
 from stainglass.training import distil
 from stainglass.training.denoise import LatentCrops, LatentSpace
-from stainglass.training.distil import Distil, few_step_sampling, load_guide
+from stainglass.training.distil import Distil, few_step_sampling, load_guide, refuse_between_levels
 from stainglass.training.from_finished import distilled_generator
 
 SMALL = {"windows": 9, "noise_seeds": [0], "derange_um": 100.0, "bootstrap": 50, "recovery_genes": 10}
@@ -119,6 +119,10 @@ def test_few_steps_are_learnt_in_the_stains_the_teacher_was_given(
 def test_what_is_distilled_twice_tells_of_both(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:
     few = distilled(cohort, run_folder, plan(), tmp_path / "few")
     again = plan(guidance=1.0)
+    assert few.facts is not None
+    with pytest.raises(StainglassError, match="never taught the noise levels between"):
+        refuse_between_levels(few.facts, again.distil, "few")
+    refuse_between_levels(few.facts, plan(follow="euler", levels=2, substeps=1).distil, "few")
     fewer = distilled_generator(cohort, cohort.split(), again, few, tmp_path / "fewer")
     assert fewer.facts is not None
     both = "2 steps in 4 of training; then 2 steps in 4 of training"

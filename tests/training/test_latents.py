@@ -1,4 +1,5 @@
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stainglass.models.autoencoder import TissueAutoencoder, encode_pixels, load
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.turns import TURNS, turn_plane
+from stainglass.training import encode
 from stainglass.training.corrupt import FARTHEST
 from stainglass.training.denoise import LatentCrops, LatentSpace
 from stainglass.training.encode import _inverse, encode_sections, latent_space, raster_name, turns_needed
@@ -215,8 +217,8 @@ def test_windows_are_also_cut_from_sections_in_other_stains(
     plain, stained = (raster_name(autoencoder, 0, name) for name in ("", stains[0].name))
     mean, std = latent_statistics(cohort, sections, plain, 64, autoencoder.frequencies)
     axis = variable_genes(cohort, sections, 40)
-    space = LatentSpace(autoencoder, (plain,), mean, std, ((stained,),))
-    loop = DenoiserLoop(turns=False, anywhere_share=0.0)
+    space = LatentSpace(autoencoder, (plain,), mean, std, ((stained,),), stains)
+    loop = DenoiserLoop(turns=False, anywhere_share=0.0, representation=0.1)
     crops = LatentCrops(cohort, sections, axis, space, GeneEncoder(genes=40), loop,
                         size_px=64, reach_um=115.0, max_spots=4, flow=RECTIFIED)  # fmt: skip
     windows = cohort.patches(sections, 64)
@@ -226,12 +228,44 @@ def test_windows_are_also_cut_from_sections_in_other_stains(
 
     whole = {raster: cut(raster).reshape(len(windows), -1) for raster in (plain, stained)}
     near = {plain: 0, stained: 0}
+    pixels = {
+        plain: cohort.pixels(windows),
+        stained: np.stack([stains[0].of(w.section, cohort.pixels([w])[0]) for w in windows]),
+    }
     for k in range(40):
-        z = (crops.example(k)["z"] * std[:, None, None] + mean[:, None, None]).ravel()
+        example = crops.example(k)
+        z = (example["z"] * std[:, None, None] + mean[:, None, None]).ravel()
         gap = {raster: np.abs(found - z).max(1).min() for raster, found in whole.items()}
         assert min(gap.values()) < 1e-2
-        near[min(gap, key=gap.__getitem__)] += 1
+        which = min(gap, key=gap.__getitem__)
+        near[which] += 1
+        # The picture that is told or represented beside is in the stain of the latents.
+        at = int(np.abs(whole[which] - z).max(1).argmin())
+        np.testing.assert_array_equal(example["pixels"], pixels[which][at])
     assert min(near.values()) > 10
+
+
+def test_another_run_that_encodes_the_same_section_spoils_nothing(
+    cohort: Cohort, autoencoder: TissueAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Cohort.open(shutil.copytree(cohort.path, tmp_path / "cohort"))
+    (name, *_), tile = sorted(copied.sections), encode._encode_tile
+    raster, others = raster_name(autoencoder, 0), []
+    shutil.rmtree(copied.sections[name].path / "latent", ignore_errors=True)
+
+    def interrupted(*args: object) -> object:
+        if not others:  # in the midst of this one the other begins and ends
+            others.append(None)
+            encode_sections(Cohort.open(copied.path), [name], autoencoder, [0])
+        return tile(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encode, "_encode_tile", interrupted)
+    encode_sections(copied, [name], autoencoder, [0])
+    monkeypatch.undo()
+    found = np.asarray(Cohort.open(copied.path).sections[name].root[f"latent/{raster}"][:])
+    encode_sections(cohort, [name], autoencoder, [0])
+    np.testing.assert_array_equal(found, np.asarray(cohort.sections[name].root[f"latent/{raster}"][:]))
+    assert not list((copied.sections[name].path / "latent").glob(".*"))
 
 
 def test_stains_of_the_training_fold_travel_with_the_generator(cohort: Cohort, tmp_path: Path) -> None:
@@ -258,7 +292,7 @@ def test_trainings_that_differ_by_seed_alone_can_share_their_stains(cohort: Coho
     for k, stain_seed in enumerate((None, 8, 3)):
         recipe = small_recipe(train_denoiser={**asked, "stain_seed": stain_seed})
         autoencoder = train_autoencoder(cohort, cohort.split(), recipe, tmp_path / str(k))
-        names.append(latent_space(cohort, cohort.split(), recipe, autoencoder).stains[0]["name"])
+        names.append(latent_space(cohort, cohort.split(), recipe, autoencoder).stains[0].name)
     assert names[0] == names[1] != names[2]
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.splits import Split
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
-from stainglass.models.facts import EXPRESSION_OF, TOOK_PART
+from stainglass.models.facts import EXPRESSION_OF, LENT_BY, TOOK_PART, Facts
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.training.from_finished import distilled_generator
 from stainglass.training.stages import train_generator
@@ -243,3 +244,27 @@ def test_another_scale_is_refused(cohort: Cohort, tmp_path: Path) -> None:
 def test_start_excludes_other_beginnings(run_folder: Path, other: dict[str, object]) -> None:
     with pytest.raises(StainglassError, match="start brings its own networks: leave"):
         recipe(run_folder / "generator", **other)
+
+
+def test_an_autoencoder_that_has_seen_what_is_held_out_is_refused(
+    cohort: Cohort, run_folder: Path, tmp_path: Path
+) -> None:
+    split = cohort.split()
+    recipe = small_recipe(autoencoder={"folder": str(run_folder / "generator" / "autoencoder")})
+    turned = replace(split, train=(*split.validation, *split.test), validation=(), test=split.train)
+    with pytest.raises(StainglassError, match="was trained on"):
+        train_generator(cohort, turned, recipe, tmp_path / "turned")
+    assert not (tmp_path / "turned" / "denoiser").exists()
+    facts = train_generator(cohort, split, recipe, tmp_path / "same").facts
+    assert facts is not None
+    assert facts.trained_on == split.train
+
+
+def test_what_an_autoencoder_was_trained_on_is_remembered() -> None:
+    own = Facts("x", 0.5, 64, 100.0, 5, ("E",), ("A",), (0.0,), (1.0,), trained_on=("S1",), patients=("P1",))
+    lender = replace(own, name="y", trained_on=("S7",), patients=("P7",))
+    found = own.decoded_by(lender)
+    assert found.trained_on == ("S1", "S7")
+    assert found.patients == ("P1", "P7")
+    assert found.training[LENT_BY] == "y"
+    assert own.decoded_by(own) == own

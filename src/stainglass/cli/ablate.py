@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from stainglass.cli.common import DryRun, Sets, print_result, say_next
+from stainglass.cli.common import DryRun, Sets, print_result, say_next, write_provenance
 from stainglass.cli.run import data_of
 from stainglass.progress import console
 
@@ -64,6 +64,7 @@ def ablate(
     _refuse_unjudged(variants)
     _refuse_incomparable(plan, variants)
     refuse_other_data(str(source or "simulated"), out)
+    _refuse_another_ablation(plan, out)
     cohort, split = prepared(plan, source, out)
     folder = _shared_autoencoder(cohort, split, plan, out)
     cards: dict[str, list[Card]] = {}
@@ -105,12 +106,31 @@ def _refuse_incomparable(plan: Recipe, variants: Mapping[str, Recipe]) -> None:
                 f"evaluation.{key}": (getattr(plan.evaluation, key), getattr(variant.evaluation, key))
                 for key in ("windows", "noise_seeds", "part")
             },
+            # One cohort and one autoencoder serve all variants: what is set here would not be heard.
+            **{
+                key: (getattr(plan, key), getattr(variant, key))
+                for key in ("prepare", "simulate", "train_autoencoder")
+            },
+            "autoencoder": (plan.autoencoder, variant.autoencoder),
         }
         if differs := [key for key, (one, other) in pairs.items() if one != other]:
             raise StainglassError(
                 f"variant {name}", f"has another {', '.join(differs)} than the recipe, so it cannot be compared",
                 "Set it for the whole recipe",
             )  # fmt: skip
+
+
+def _refuse_another_ablation(plan: Recipe, out: Path) -> None:
+    """Variants may be added to an ablation; all else stays, or its autoencoder and its cards would be of several recipes."""
+    from stainglass.config import Ablation
+    from stainglass.errors import StainglassError
+    from stainglass.recipe_files import load_recipe
+
+    path, bare = out / "recipe.yaml", {"ablation": Ablation()}
+    if path.is_file() and load_recipe(path).model_copy(update=bare) != plan.model_copy(update=bare):
+        raise StainglassError(
+            out, "holds an ablation with other settings", "Choose another --out, or delete it"
+        )
 
 
 def _shared_autoencoder(cohort: Cohort, split: Split, plan: Recipe, out: Path) -> str | None:
@@ -120,7 +140,7 @@ def _shared_autoencoder(cohort: Cohort, split: Split, plan: Recipe, out: Path) -
     from stainglass.training.stages import train_autoencoder
 
     train_autoencoder(cohort, split, plan, out / "autoencoder")
-    return str(out / "autoencoder" / "model")
+    return str((out / "autoencoder" / "model").resolve())
 
 
 def _judged(
@@ -129,6 +149,7 @@ def _judged(
     """Train a variant with one seed, judge it, and read its card; what is there is not done again."""
     from stainglass.cli.judge import judge_run
     from stainglass.cli.stages import refuse_another_run
+    from stainglass.cohort.of_run import as_noted
     from stainglass.config import Ablation
     from stainglass.evaluation.card import Card
     from stainglass.recipe_files import write_recipe
@@ -140,6 +161,7 @@ def _judged(
     plan = variant.model_copy(update=alone)
     refuse_another_run(plan, str(cohort.path), place)
     write_recipe(plan, place / "recipe.yaml")
+    write_provenance(place, plan, data=str(cohort.path), cohort=as_noted(cohort.path, place))
     train_generator(cohort, split, plan, place, plan.data)
     path = place / "evaluation" / "card.json"
     return Card.read(path) if path.is_file() else judge_run(place, cohort, plan)

@@ -35,7 +35,12 @@ def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     """
     from stainglass.cli.stages import make_from_finished, refuse_no_run
     from stainglass.recipe_files import load_recipe
-    from stainglass.training.distil import few_step_sampling, load_guide, refuse_foreign
+    from stainglass.training.distil import (
+        few_step_sampling,
+        load_guide,
+        refuse_between_levels,
+        refuse_foreign,
+    )
     from stainglass.training.from_finished import distilled_generator
 
     refuse_no_run(run, out)
@@ -45,6 +50,7 @@ def distil(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     def prepare(opened: Cohort, split: Split, teacher: TissuePipeline) -> Callable[[], object]:
         assert teacher.facts is not None
         refuse_foreign(teacher)
+        refuse_between_levels(teacher.facts, plan.distil, run)
         guide = load_guide(opened, split, plan.distil, teacher.facts)
         return lambda: distilled_generator(opened, split, plan, teacher, out, guide)
 

@@ -17,7 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.facts import GONE_ON, GUIDED_BY, POLISHED, Facts
+from stainglass.models.facts import GONE_ON, GUIDED_BY, LENT_BY, POLISHED, Facts
 from stainglass.models.model_card import BEFORE
 from stainglass.models.sampler import SamplerSettings
 from stainglass.spread import spread
@@ -161,11 +161,14 @@ def read_patches(
 
 def _before(facts: Facts) -> str:
     """What the generator went on from, was guided away from or polished by, where it was."""
-    name, guide, polished = (facts.training.get(key) for key in (GONE_ON, GUIDED_BY, POLISHED))
-    if name is None and guide is None and polished is None:
+    name, guide, polished, lender = (
+        facts.training.get(key) for key in (GONE_ON, GUIDED_BY, POLISHED, LENT_BY)
+    )
+    if name is None and guide is None and polished is None and lender is None:
         return ""
     before = [v for key, v in facts.training.items() if key.endswith(f"{BEFORE}denoiser steps")]
     told = [] if name is None else [f"gone on from {name} ({sum(before)} steps before)"]
+    told += [] if lender is None else [f"with the autoencoder of {lender}"]
     told += [] if guide is None else [f"distilled away from {guide}"]
     told += [] if polished is None else [f"polished: {polished}"]
     return f"; {'; '.join(told)}; all sections ever trained on: {', '.join(facts.trained_on)}"

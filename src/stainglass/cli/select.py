@@ -37,6 +37,7 @@ def select(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
     from stainglass.cli.stages import make_from_finished, refuse_no_run
     from stainglass.errors import StainglassError
     from stainglass.recipe_files import load_recipe
+    from stainglass.training.distil import refuse_other_steps
     from stainglass.training.from_finished import selecting_generator
 
     refuse_no_run(run, out)
@@ -48,6 +49,7 @@ def select(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ()) 
         )  # fmt: skip
 
     def prepare(opened: Cohort, split: Split, generator: TissuePipeline) -> Callable[[], object]:
+        refuse_other_steps(generator, plan.sampling, run)
         return lambda: selecting_generator(opened, split, plan, generator, out)
 
     make_from_finished(run, out, cohort, plan, prepare)

@@ -36,12 +36,14 @@ def sharpen(run: Path, *, out: Path, cohort: CohortPath = None, sets: Sets = ())
     """
     from stainglass.cli.stages import make_from_finished, refuse_no_run
     from stainglass.recipe_files import load_recipe
+    from stainglass.training.distil import refuse_other_steps
     from stainglass.training.from_finished import require_sharpening, sharpened_generator
 
     refuse_no_run(run, out)
     plan = load_recipe(run / "recipe.yaml", sets=sets)
 
     def prepare(opened: Cohort, split: Split, generator: TissuePipeline) -> Callable[[], object]:
+        refuse_other_steps(generator, plan.sampling, run)
         require_sharpening(generator, plan)
         return lambda: sharpened_generator(opened, split, plan, str(run), generator, out)
 

@@ -28,6 +28,7 @@ from stainglass.report.page import write_report
 from stainglass.sections import read_sections, simulate_cohort
 from stainglass.synthesis.generator import Generator
 from stainglass.training.from_finished import refuse_other_tissue
+from stainglass.training.processes import by_the_first
 from stainglass.training.stages import train_generator
 
 OF_A_RUN = ("recipe.yaml", "provenance.json", "timing.json", "checkpoint.json", "simulated", "cohort", "autoencoder",
@@ -171,11 +172,15 @@ def make_from_finished(
         write_provenance(out, plan, data=str(run), cohort=as_noted(opened.path, out))
         if plan.clip is not None:
             # The CLIP that it began with, by which its card tells alignment.
-            with atomic_path(out / CLIP) as temporary:
-                shutil.copytree(run / CLIP, temporary)
+            by_the_first(lambda: _copied(run / CLIP, out / CLIP))
         make()
     say_next(f"stainglass evaluate {out}")
     print_result(out / "generator")
+
+
+def _copied(folder: Path, to: Path) -> None:
+    with atomic_path(to) as temporary:
+        shutil.copytree(folder, temporary)
 
 
 def refuse_another_run(plan: Recipe, data: str, out: Path) -> None:

@@ -211,7 +211,17 @@ def _places(section: PreparedSection) -> NDArray[np.int64]:
     corners = np.stack([rows * cell, columns * cell], axis=1) // CHUNK_PX
     if not len(corners):
         raise StainglassError(section.id, "no tissue was found on its slide", "Look at its proof image")
-    return np.unique(corners.astype(np.int64), axis=0) * CHUNK_PX
+    found: NDArray[np.int64] = np.unique(corners.astype(np.int64), axis=0) * CHUNK_PX
+    if section.block is None:
+        return found
+    block, part = section.block  # of a block nothing of the other one: not a pixel of what is held out
+    inside = [block.of(part, (found + shift) * section.mpp) for shift in (0, CHUNK_PX)]
+    kept: NDArray[np.int64] = found[inside[0] & inside[1]]
+    if not len(kept):
+        raise StainglassError(
+            section.id, "this block holds no whole square of tissue", "Leave stain variants out"
+        )
+    return kept
 
 
 def _mask(section: PreparedSection, window: Window) -> NDArray[np.bool_]:

@@ -147,6 +147,12 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _has_pictures_to_tell(self) -> Self:
+        if self.train_denoiser.image_share > 0 and self.clip is None:
+            raise ValueError("train_denoiser.image_share tells CLIP's embeddings of pictures: it needs clip")
+        return self
+
+    @model_validator(mode="after")
     def _has_something_to_select_by(self) -> Self:
         if self.genes.told == "bulk" and self.sampling.candidates > 1:
             raise ValueError(

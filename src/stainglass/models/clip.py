@@ -116,9 +116,10 @@ class TissueCLIP(ModelMixin, ConfigMixin):
         linear: int = 0,
         linear_share: float = 0.5,
         linear_width: int = 0,
+        components: int = 50,
     ) -> None:
         super().__init__()
-        self.encoder = GeneEncoder(genes, input, width, tokens, top_k)
+        self.encoder = GeneEncoder(genes, input, width, tokens, top_k, components)
         self.convnet = ConvTower(tuple(widths), image_px) if tower == CONVNET else None
         seen = self.convnet.width if self.convnet is not None else tower_width
         self.register_buffer("tower_mean", torch.zeros(seen))

@@ -19,6 +19,7 @@ FACTS_FILE = "stainglass.json"
 TOOK_PART = "networks that took part"
 EXPRESSION_OF = "expression without pictures of"
 GONE_ON = "gone on from"
+LENT_BY = "autoencoder of"
 GUIDED_BY = "guided away from"
 POLISHED = "polished"
 SELECTS = "selects"
@@ -96,6 +97,16 @@ class Facts:
             or (name.rpartition(".")[2] in PARTS and name.rpartition(".")[0] in known)
         }
         return seen | ((set(patients) & set(self.patients)) - set(shared))
+
+    def decoded_by(self, lender: Facts) -> Facts:
+        """With the tissue that its autoencoder was trained on in another generator, which it paints with."""
+        lent = {LENT_BY: lender.name} if set(lender.trained_on) - set(self.trained_on) else {}
+        return replace(
+            self,
+            trained_on=tuple(dict.fromkeys((*self.trained_on, *lender.trained_on))),
+            patients=tuple(sorted({*self.patients, *lender.patients})),
+            training={**lent, **self.training},
+        )
 
     def having_seen(self, other: Facts) -> Facts:
         """With all that another generator was trained on, which this one has learnt from."""

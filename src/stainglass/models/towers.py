@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +18,8 @@ from torch.nn import functional as F
 from stainglass.errors import StainglassError
 from stainglass.models.features import EfficientNetLite0, in_batches
 from stainglass.progress import Advance
+
+PREPROCESSOR = "preprocessor_config.json"
 
 CONVNET = "convnet"
 TIMM = "timm:"
@@ -111,7 +115,7 @@ class TransformersTower:
             ) from None
         self.network.eval().requires_grad_(False)
         self.side = int(getattr(self.network.config, "image_size", 224))
-        self.mean, self.std = _normalisation(source)
+        self.mean, self.std = _normalisation(source, revision)
 
     def features(
         self, pixels: UInt8[np.ndarray, "n h w 3"], advance: Advance | None = None
@@ -183,8 +187,14 @@ def _scaled(
     return (small - rgb.new_tensor(mean)[:, None, None]) / rgb.new_tensor(std)[:, None, None]
 
 
-def _normalisation(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    path = Path(source) / "preprocessor_config.json"
+def _normalisation(source: str, revision: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation that the model's own preprocessor tells, in its folder or on the hub; ImageNet's where it has none."""
+    path = Path(source) / PREPROCESSOR
+    if not Path(source).is_dir():
+        try:
+            path = Path(hf_hub_download(source, PREPROCESSOR, revision=revision))
+        except EntryNotFoundError:
+            return IMAGENET_MEAN, IMAGENET_STD
     if not path.is_file():
         return IMAGENET_MEAN, IMAGENET_STD
     told = json.loads(path.read_text(encoding="utf-8"))

@@ -56,6 +56,7 @@ def moved(
 ) -> Float32[np.ndarray, "s g"]:
     """Counts on the way from their section's mean expression to another's, or half as far beyond it at most.
 
+    Sections' depth is left out of it (means are compared in shares), though a spot's own sum changes by up to a fifth or so.
     All spots of a window are moved alike, so what sets them apart within their section stays; what sets sections apart, of which
     handling and chemistry are a part, tells a model less of how a slide was stained or how thick it was cut.
     """

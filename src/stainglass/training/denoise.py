@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stainglass.cohort.cohort import Cohort, PreparedSection
+from stainglass.cohort.stain_variants import StainVariant
 from stainglass.cohort.windows import Window, as_bulk, gather_conditions
 from stainglass.config import DenoiserLoop, GeneEncoder
 from stainglass.genes.axis import GeneAxis
@@ -43,7 +45,7 @@ class LatentSpace:
     restained
         The same for each stain the sections were also given.
     stains
-        These stains, as `StainVariant.told` tells them.
+        These stains.
     """
 
     autoencoder: Any
@@ -51,7 +53,7 @@ class LatentSpace:
     mean: Float32[np.ndarray, c]
     std: Float32[np.ndarray, c]
     restained: tuple[tuple[str, ...], ...] = ()
-    stains: tuple[dict[str, Any], ...] = ()
+    stains: tuple[StainVariant, ...] = ()
 
     @property
     def frequencies(self) -> tuple[Frequency, ...] | None:
@@ -129,13 +131,15 @@ class LatentCrops:
             self.reach_um,
             self.max_spots,
         )
-        rasters = self.space.rasters
+        rasters, stain = self.space.rasters, None
         if self.space.restained:
-            stained = (rasters, *self.space.restained)
-            rasters = stained[int(rng.integers(len(stained)))]
+            number = int(rng.integers(1 + len(self.space.restained)))
+            if number > 0:
+                rasters, stain = self.space.restained[number - 1], self.space.stains[number - 1]
         z = self._latents(section.latents(rasters[turn % len(rasters)], window), turn)
         null = rng.random() < self.loop.null_share or unpaired
-        image = self._image(section, window, turn, rng, null)
+        seen = partial(_pixels, section, window, turn, stain)
+        image = self._image(seen, rng, null)
         no_genes = null or (image is not None and image.any())
         return {
             "z": z,
@@ -147,7 +151,7 @@ class LatentCrops:
             "present": self._present(told.present[0], rng) & (not no_genes),
             "measured": spots.measured,
             **({} if image is None else {"images": image}),
-            **({"pixels": _turned_pixels(section, window, turn)} if self.loop.representation > 0 else {}),
+            **({"pixels": seen()} if self.loop.representation > 0 else {}),
         }
 
     def _counts(
@@ -172,14 +176,14 @@ class LatentCrops:
         return noise
 
     def _image(
-        self, section: PreparedSection, window: Window, turn: int, rng: np.random.Generator, null: bool
+        self, seen: Callable[[], UInt8[np.ndarray, "size size 3"]], rng: np.random.Generator, null: bool
     ) -> Float32[np.ndarray, d] | None:
         """CLIP's embedding of the picture itself, told instead of genes; None when this run tells no pictures."""
         if self.clip is None:
             return None
         if null or rng.random() >= self.loop.image_share:
             return np.zeros(self.clip.length, np.float32)
-        return self.clip.embed_images(_turned_pixels(section, window, turn)[None])[0]
+        return self.clip.embed_images(seen()[None])[0]
 
     def _latents(self, raw: np.ndarray, turn: int) -> Float32[np.ndarray, "c h w"]:
         z = turn_latents(torch.from_numpy(raw.astype(np.float32)), turn, self.space.frequencies).numpy()
@@ -191,8 +195,12 @@ class LatentCrops:
         return kept if kept.any() else present
 
 
-def _turned_pixels(section: PreparedSection, window: Window, turn: int) -> UInt8[np.ndarray, "size size 3"]:
-    pixels = torch.from_numpy(section.pixels(window)).movedim(-1, 0)
+def _pixels(
+    section: PreparedSection, window: Window, turn: int, stain: StainVariant | None
+) -> UInt8[np.ndarray, "size size 3"]:
+    """A window as its latents have it: turned, and in the stain they were encoded in."""
+    found = section.pixels(window)
+    pixels = torch.from_numpy(found if stain is None else stain.of(section.id, found)).movedim(-1, 0)
     return np.ascontiguousarray(turn_plane(pixels, turn).movedim(0, -1).numpy())
 
 

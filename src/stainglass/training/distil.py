@@ -180,7 +180,12 @@ def crops_for(
     facts, windows = generator.facts, recipe.windows
     assert facts is not None
     space = latent_space(cohort, split, recipe, generator.autoencoder, facts)
-    plain = {"seed": seed, "image_share": 0.0, "null_share": 0.0, "representation": 0.0}
+    plain = {
+        "seed": seed,
+        **dict.fromkeys(
+            ("image_share", "null_share", "unpaired_share", "representation", "noise_offset"), 0.0
+        ),
+    }
     torch.manual_seed(seed)
     ready_to_train(generator.denoiser)
     return LatentCrops(
@@ -218,8 +223,43 @@ def load_guide(cohort: Cohort, split: Split, loop: DistilLoop, teacher: Facts) -
             "Set distil.guidance, for instance to 2",
         )
     require_guide(loop.guide, guide, teacher)
+    refuse_between_levels(guide.facts, loop, loop.guide)
     refuse_seen(cohort, split, loop.guide, guide.facts)
     return guide
+
+
+def refuse_between_levels(facts: Facts, loop: DistilLoop, name: str | Path) -> None:
+    """A generator of few steps knows its own noise levels alone; it cannot be asked between them.
+
+    Raises
+    ------
+    StainglassError
+        When the loop would ask it there.
+    """
+    own = facts.sampler
+    if own.solver != JUMPS or (loop.follow == "euler" and loop.levels * loop.substeps == own.steps):
+        return
+    raise StainglassError(
+        name, f"paints in {own.steps} steps, and was never taught the noise levels between them",
+        f"Give one of many steps; or set distil.follow=euler, and distil.levels and substeps whose product is {own.steps}",
+    )  # fmt: skip
+
+
+def refuse_other_steps(generator: TissuePipeline, sampling: Sampling, name: str | Path) -> None:
+    """What paints in few steps paints in just those it learnt.
+
+    Raises
+    ------
+    StainglassError
+        When it does and the recipe says others.
+    """
+    assert generator.facts is not None
+    own, asked = generator.facts.sampler, SamplerSettings.of(sampling)
+    if JUMPS in (own.solver, asked.solver) and (own.solver, own.steps) != (asked.solver, asked.steps):
+        raise StainglassError(
+            name, f"paints in {own.steps} steps of {own.solver}, and the recipe says {asked.steps} of {asked.solver}",
+            f"Leave them: --set sampling.solver={own.solver} --set sampling.steps={own.steps}",
+        )  # fmt: skip
 
 
 def require_guide(name: str | Path, guide: TissuePipeline, guided: Facts) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,7 @@ from stainglass.training.processes import processes, shared_out
 from stainglass.units import LATENT_STEP_PX
 
 TILE_PX = 1024
+A_DAY_SECONDS = 86_400
 CHUNK = 128
 """Latents a side of a chunk: a window is read a third faster than from chunks of 64."""
 FOREIGN_HALO_PX = 160
@@ -105,7 +110,7 @@ def latent_space(
         frequencies = getattr(autoencoder, "frequencies", None)
         scaled = latent_statistics(cohort, split.train, rasters[0], recipe.windows.size_px, frequencies)
     mean, std = scaled
-    return LatentSpace(autoencoder, rasters, mean, std, restained, tuple(s.told() for s in stains))
+    return LatentSpace(autoencoder, rasters, mean, std, restained, stains)
 
 
 def _tiles(section: PreparedSection) -> list[tuple[int, int]]:
@@ -122,8 +127,9 @@ def _encode_section(
     halo = _halo_px(autoencoder)
     white = white_latent(autoencoder)
     name = raster_name(autoencoder, turn, stain.name if stain else "")
-    temporary = section.path / "latent" / f".{name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    # Of a name of its own: another run may be encoding the same section.
+    temporary = section.path / "latent" / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+    _sweep(temporary.parent)
     array = zarr.create_array(
         str(temporary),
         shape=(*size, len(white)),
@@ -147,7 +153,18 @@ def _encode_section(
             latents = _encode_tile(autoencoder, restained, turn)[:rows, :columns]
         array[top // step : top // step + rows, left // step : left // step + columns] = latents
         advance()
-    temporary.rename(section.path / "latent" / name)
+    final = section.path / "latent" / name
+    if not final.exists():
+        with contextlib.suppress(OSError):  # the other run was first
+            temporary.rename(final)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left behind: nobody encodes a section for a day."""
+    for leftover in folder.glob(".*.tmp"):
+        if time.time() - leftover.stat().st_mtime > A_DAY_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _halo_px(autoencoder: Any) -> int:

@@ -27,14 +27,13 @@ from stainglass.models.denoiser import predict_velocity
 from stainglass.models.eyes import CELLS, Eyes, Seen
 from stainglass.models.genecondnet import Embedded
 from stainglass.models.pipeline import TissuePipeline
-from stainglass.models.sampler import SamplerSettings
 from stainglass.models.solver import JUMPS, Velocity, integrate, jump_levels
 from stainglass.progress import progress_bar
 from stainglass.training.average import go_back
 from stainglass.training.batches import Batch, rng_of
 from stainglass.training.denoise import Denoise, LatentCrops, LatentSpace
 from stainglass.training.denoiser import preview_of
-from stainglass.training.distil import crops_for, refuse_foreign
+from stainglass.training.distil import crops_for, refuse_foreign, refuse_other_steps
 from stainglass.training.energy import Measure, energy_distance, energy_score
 from stainglass.training.loop import train
 from stainglass.training.precision import multiplying
@@ -303,9 +302,4 @@ def refuse_unpolishable(generator: TissuePipeline, sampling: Sampling, name: str
             name, f"paints in {generator.facts.sampler.steps} steps of {generator.facts.sampler.solver}",
             "Distil it to few steps first: stainglass distil RUN --out FEW",
         )  # fmt: skip
-    own, asked = generator.facts.sampler, SamplerSettings.of(sampling)
-    if (own.solver, own.steps) != (asked.solver, asked.steps):
-        raise StainglassError(
-            name, f"paints in {own.steps} steps of {own.solver}, and the recipe says {asked.steps} of {asked.solver}",
-            f"Leave them: --set sampling.solver={own.solver} --set sampling.steps={own.steps}",
-        )  # fmt: skip
+    refuse_other_steps(generator, sampling, name)

@@ -24,9 +24,19 @@ from stainglass.models.autoencoder import (
     make_autoencoder,
     pixels_to_input,
 )
+from stainglass.models.builtin import resolve_autoencoder
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
-from stainglass.models.facts import EXPRESSION_OF, FACTS_FILE, GONE_ON, GUIDED_BY, TOOK_PART, Facts
+from stainglass.models.facts import (
+    EXPRESSION_OF,
+    FACTS_FILE,
+    GONE_ON,
+    GUIDED_BY,
+    LENT_BY,
+    TOOK_PART,
+    Facts,
+    read_facts,
+)
 from stainglass.models.features import EfficientNetLite0
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
@@ -44,7 +54,7 @@ from stainglass.training.loop import train
 from stainglass.training.processes import by_the_first, is_first, processes
 from stainglass.training.reconstruct import PixelCrops, Reconstruct, Sharpen
 from stainglass.training.select import ready_to_select
-from stainglass.training.start import Start, load_start
+from stainglass.training.start import Start, load_start, refuse_seen
 
 OnPreview = Callable[[Path], None] | None
 
@@ -175,7 +185,7 @@ def train_clip(
         len(axis), genes.input, genes.width, genes.tokens, genes.top_k, settings.tower, settings.revision,
         0 if features is None else features.shape[1], settings.widths, settings.image_px, settings.dim, settings.dropout,
         settings.linear, settings.linear_share,
-        texture_numbers(size) + (0 if features is None else features.shape[1]),
+        texture_numbers(size) + (0 if features is None else features.shape[1]), genes.components,
     )  # fmt: skip
     if features is not None:
         clip.fit_tower(features)
@@ -207,6 +217,9 @@ def train_generator(
     if (run / "generator" / FACTS_FILE).is_file():
         return _finished(run, cohort, split)
     _refuse_nowhere_to_move(recipe, told_sections(split, recipe.train_denoiser))
+    lent = _lender(recipe)
+    if lent is not None:
+        refuse_seen(cohort, split, lent.name, lent)
     start, source = load_start(recipe, cohort, split), None
     if start is not None:
         same_checkpoint(run / "checkpoint.json", start.fingerprint)
@@ -239,7 +252,17 @@ def train_generator(
     )
     pipeline = TissuePipeline(autoencoder, trained.condnet, trained.denoiser, trained.scheduler)
     pipeline.facts = _facts(cohort, split, recipe, space, trained, data, run, source, clip, start)
+    if lent is not None:
+        pipeline.facts = pipeline.facts.decoded_by(lent)
     return save_generator(pipeline, run / "generator", recipe, cohort, split)
+
+
+def _lender(recipe: Recipe) -> Facts | None:
+    """The generator whose autoencoder is taken, where ``autoencoder.folder`` is one's: that has seen tissue too."""
+    if recipe.autoencoder.folder is None:
+        return None
+    folder = resolve_autoencoder(recipe.autoencoder.folder).resolve().parent
+    return read_facts(folder) if (folder / FACTS_FILE).is_file() else None
 
 
 def _refuse_nowhere_to_move(recipe: Recipe, told: tuple[str, ...]) -> None:
@@ -266,7 +289,7 @@ def _finished(run: Path, cohort: Cohort, split: Split) -> TissuePipeline:
 
 def trained_on_these(facts: Facts, split: Split) -> bool:
     """Whether these are its training sections; where it has learnt from other generators, the last it was trained on."""
-    own_alone = not {GONE_ON, GUIDED_BY} & facts.training.keys()
+    own_alone = not {GONE_ON, GUIDED_BY, LENT_BY} & facts.training.keys()
     return (facts.trained_on if own_alone else facts.trained_on[: len(split.train)]) == split.train
 
 
@@ -333,7 +356,7 @@ def _facts(
         },
         pooled=recipe.denoiser.pooled == "token" if start is None else start.facts.pooled,
         sampling=asdict(SamplerSettings.of(recipe.sampling)),
-        stains=space.stains,
+        stains=tuple(stain.told() for stain in space.stains),
     )
     return facts if start is None else start.gone_on(facts)
 
