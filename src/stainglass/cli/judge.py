@@ -107,7 +107,7 @@ def _read_expression(cohort: Cohort, train: Tissue) -> Callable[[Tissue], Tissue
 
 def _refuse_seen(cohort: Cohort, held_out: Sequence[str], split: Split, facts: Facts) -> None:
     """The generator remembers what it was trained on; a split made since then must not hold that out."""
-    seen = facts.seen(held_out, (cohort.patients[name] for name in held_out), split.shared_patients)
+    seen = facts.seen_in(cohort, held_out, split.shared_patients)
     if seen:
         raise StainglassError(
             cohort.path,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stainglass.cohort.blocks import PARTS
+from stainglass.cohort.cohort import Cohort
 from stainglass.errors import StainglassError
 from stainglass.files import read_json, write_json
 from stainglass.genes.axis import GeneAxis
@@ -20,6 +21,8 @@ TOOK_PART = "networks that took part"
 EXPRESSION_OF = "expression without pictures of"
 GONE_ON = "gone on from"
 LENT_BY = "autoencoder of"
+CUTS = "blocks"
+"""Key of where divided sections were cut: axis, and the µm along it below which was trained and from which was held out."""
 GUIDED_BY = "guided away from"
 POLISHED = "polished"
 SELECTS = "selects"
@@ -98,6 +101,20 @@ class Facts:
         }
         return seen | ((set(patients) & set(self.patients)) - set(shared))
 
+    def seen_in(self, cohort: Cohort, held_out: Iterable[str], shared: Iterable[str]) -> set[str]:
+        """`seen`, of sections of a cohort: blocks too that were cut nearer to what it was trained on than its own were."""
+        names = list(held_out)
+        found = self.seen(names, (cohort.patients[name] for name in names if name in cohort.patients), shared)
+        for source, (axis, _, test_from_um) in self.training.get(CUTS, {}).items():
+            for name in names:
+                section = cohort.sections.get(name)
+                if section is None or section.block is None or section.source_id != source:
+                    continue
+                block = section.block[0]
+                if block.axis != axis or block.test_from_um < test_from_um - 1e-6:
+                    found.add(name)
+        return found
+
     def decoded_by(self, lender: Facts) -> Facts:
         """With the tissue that its autoencoder was trained on in another generator, which it paints with."""
         lent = {LENT_BY: lender.name} if set(lender.trained_on) - set(self.trained_on) else {}
@@ -120,7 +137,15 @@ class Facts:
             patients=tuple(sorted({*self.patients, *other.patients})),
             data=self.data if other.data in self.data else f"{self.data} {other.data}".strip(),
             stains=(*(stain for stain in other.stains if stain not in self.stains), *self.stains),
-            training={**self.training, **{key: names for key, names in kept.items() if names}},
+            training={
+                **self.training,
+                **{key: names for key, names in kept.items() if names},
+                **(
+                    {CUTS: cuts}
+                    if (cuts := other.training.get(CUTS, {}) | self.training.get(CUTS, {}))
+                    else {}
+                ),
+            },
         )
 
     @property

@@ -207,11 +207,7 @@ def paintable_sections(
     """
     held = {*split.validation, *split.test}
     known = [name for name in split.train if name in facts.trained_on and name in cohort.sections]
-    leaked = sorted(
-        facts.seen(
-            held, (cohort.patients[name] for name in held if name in cohort.patients), split.shared_patients
-        )
-    )
+    leaked = sorted(facts.seen_in(cohort, held, split.shared_patients))
     if leaked:
         raise StainglassError(
             cohort.path,

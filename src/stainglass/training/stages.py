@@ -28,6 +28,7 @@ from stainglass.models.builtin import resolve_autoencoder
 from stainglass.models.clip import FACTS_FILE as CLIP_FACTS
 from stainglass.models.clip import ClipFacts, TissueCLIP
 from stainglass.models.facts import (
+    CUTS,
     EXPRESSION_OF,
     FACTS_FILE,
     GONE_ON,
@@ -311,6 +312,17 @@ def save_generator(
     return TissuePipeline.from_pretrained(folder)
 
 
+def _cuts(cohort: Cohort, split: Split) -> dict[str, list[float]]:
+    """Where the training sections that are blocks were cut."""
+    found = {}
+    for name in split.train:
+        section = cohort.sections[name]
+        if section.block is not None:
+            block = section.block[0]
+            found[section.source_id] = [block.axis, block.train_below_um, block.test_from_um]
+    return found
+
+
 def _facts(
     cohort: Cohort, split: Split, recipe: Recipe, space: LatentSpace, trained: TrainedDenoiser,
     data: str, run: Path, source: str | None, clip: TissueCLIP | None, start: Start | None,
@@ -339,6 +351,7 @@ def _facts(
         patients=tuple(sorted(patients)),
         data=data,
         training={
+            **({} if not (cuts := _cuts(cohort, split)) else {CUTS: cuts}),
             "autoencoder steps": "given" if given else own.steps,
             **({"sharpening steps": own.sharpen_steps} if own.sharpen_steps and (start or not given) else {}),
             **({} if source is None else {"fine-tuned from": source}),

@@ -130,8 +130,7 @@ def _refuse_other_tissue(cohort: Cohort, name: str, facts: Facts) -> None:
 
 def refuse_seen(cohort: Cohort, split: Split, name: str, facts: Facts) -> None:
     """What a generator was trained on cannot be held out now; said before hours of training, not after."""
-    held_out = {*split.validation, *split.test}
-    seen = facts.seen(held_out, (cohort.patients[one] for one in held_out), split.shared_patients)
+    seen = facts.seen_in(cohort, {*split.validation, *split.test}, split.shared_patients)
     if seen:
         raise StainglassError(
             cohort.path, f"its split holds out {', '.join(sorted(seen))}, which {name} was trained on",
