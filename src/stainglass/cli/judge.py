@@ -17,7 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.facts import GONE_ON, GUIDED_BY, LENT_BY, POLISHED, Facts
+from stainglass.models.facts import DISTILLED, GONE_ON, GUIDED_BY, LENT_BY, POLISHED, Facts
 from stainglass.models.model_card import BEFORE
 from stainglass.models.sampler import SamplerSettings
 from stainglass.spread import spread
@@ -205,6 +205,11 @@ def _settings(
             f"The generator was trained on {', '.join(facts.trained_on) or 'nothing it names'}. Training tissue on this card is "
             f"that of the given split, of which it never saw {', '.join(strange)}: readers learn from it, distances are held "
             "against it, and copies cannot be searched for."
+        )
+    if DISTILLED in facts.training:
+        notes.append(
+            "Few steps were taught on windows that were told their spots: the control that is told nothing is painted by a "
+            "network that did not learn it in so few, and may look worse than it would in many. Read the other controls first."
         )
     if "noise seeds" not in " ".join(notes):
         notes.append(
