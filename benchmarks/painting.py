@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.sampling import count_forwards
+from stainglass.analysis.block_draws import codes
 from stainglass.analysis.recovery import Reader, mean_correlation, variable_genes
 from stainglass.cli.judge import TRAIN_WINDOWS, read_tissue
 from stainglass.cohort.cohort import Cohort
 from stainglass.evaluation.distances import Neighbourhoods, frechet_distance, kernel_distance
 from stainglass.evaluation.features import build_judges
 from stainglass.evaluation.measure import judge_features
-from stainglass.evaluation.resampling import codes
 from stainglass.evaluation.settings import EvaluationSettings
 from stainglass.genes.normalise import log_normalised
 from stainglass.models.pipeline import TissuePipeline

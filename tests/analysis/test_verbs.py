@@ -16,9 +16,13 @@ from stainglass.analysis.find_components import write_components
 from stainglass.analysis.find_subtypes import write_subtypes
 from stainglass.analysis.polygons import contains, full_resolution_mpp, read_geojson
 from stainglass.cohort.cohort import Cohort
+from stainglass.cohort.prepare import prepare_cohort
+from stainglass.cohort.prepare_split import prepare_split
+from stainglass.config import Prepare
 from stainglass.errors import StainglassError
 from stainglass.models.sampler import SamplerSettings
 from stainglass.recipe_files import write_recipe
+from stainglass.sections import read_sections, simulate_cohort
 from stainglass.synthesis.generator import Generator
 from verbs import bad, call
 
@@ -147,8 +151,20 @@ class TestComponents:
 
 
 @pytest.fixture(scope="module")
-def subtypes_tree(run: Path, generator: Generator) -> dict[str, object]:
-    path = write_subtypes(run, Cohort.open(run / "cohort"), generator, FAST, embed=colours)
+def larger(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same generator beside larger sections: over the twenty spots of the others an interval says little."""
+    folder = tmp_path_factory.mktemp("larger") / "run"
+    shutil.copytree(run_folder / "generator", folder / "generator")
+    manifest = simulate_cohort(folder / "simulated", "skin", 3, size_um=760.0, mpp=1.0, seed=3)
+    prepared = prepare_cohort(read_sections(manifest), folder / "cohort", Prepare(mpp=1.0))
+    prepare_split(prepared, small_recipe().split, seed=0)
+    write_recipe(small_recipe(sampling={"steps": 1, "guidance": 1.0}), folder / "recipe.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def subtypes_tree(larger: Path, generator: Generator) -> dict[str, object]:
+    path = write_subtypes(larger, Cohort.open(larger / "cohort"), generator, FAST, embed=colours)
     return json.loads(path.read_text())
 
 
@@ -175,18 +191,16 @@ class TestSubtypes:
             for r in subtypes_tree["agreement"]
             if r["metric"] == "ari" and r["between"] == ["markers", "truth"]
         ]
-        # Twenty spots are few: the interval is wide, and yet above chance.
-        assert ari["value"] > ari["chance"] + 0.3
-        assert ari["low"] > ari["chance"]
+        assert ari["low"] > ari["chance"] + 0.1
         assert all(row["auroc"] > 0.8 for row in subtypes_tree["scores"] if row["auroc"] is not None)
 
-    def test_spots_and_picture(self, run: Path, subtypes_tree: dict):
-        spots = pd.read_csv(run / "analysis" / "subtypes" / "spots.csv")
+    def test_spots_and_picture(self, larger: Path, subtypes_tree: dict):
+        spots = pd.read_csv(larger / "analysis" / "subtypes" / "spots.csv")
         assert len(spots) == subtypes_tree["spots"]
         assert {"class", "confidence", "truth", "markers from real", "markers from generated"} <= set(
             spots.columns
         )
-        assert (run / "analysis" / "subtypes" / "subtypes.png").stat().st_size > 0
+        assert (larger / "analysis" / "subtypes" / "subtypes.png").stat().st_size > 0
 
     def test_a_pathologists_labels_are_learnt_and_compared(
         self, run: Path, generator: Generator, tmp_path: Path

@@ -157,4 +157,6 @@ def test_towers_that_are_not_there_are_refused_in_words(tmp_path: Path) -> None:
 def test_a_trunk_of_principal_components_has_as_many_as_were_asked_for() -> None:
     clip = TissueCLIP(60, "pca", 16, 2, tower_width=8, widths=(8,), dim=8, components=30)
     told = GeneCondNet(60, "pca", 16, 2, components=30)
-    told.encoder.load_state_dict(clip.encoder.state_dict())
+    found = told.encoder.load_state_dict(clip.encoder.state_dict())
+    assert not found.missing_keys
+    assert {tuple(v.shape) for v in clip.encoder.state_dict().values()} >= {(30, 60)}

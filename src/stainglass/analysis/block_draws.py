@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,19 +42,15 @@ class BlockDraws:
         times: int = TIMES,
         side_um: float = BLOCK_UM,
     ) -> BlockDraws:
-        """Draw square blocks of tissue within each section.
+        """Draw square blocks of tissue (`spatial_blocks`) within each section.
 
-        The side is halved until there are eight blocks, so that small tissue still gives an interval. Of m blocks m − 1 are
-        drawn, as else few blocks would vary too little (Rao & Wu 1988); sections of one block are drawn from together.
+        Of m blocks m − 1 are drawn, as else few blocks would vary too little (Rao & Wu 1988); sections of one block are drawn
+        from together.
         """
-        for _ in range(8):
-            cells = np.column_stack([sections, np.floor(centres_um_yx / side_um).astype(np.int64)])
-            keys, block = np.unique(cells, axis=0, return_inverse=True)
-            if len(keys) >= min(LEAST_BLOCKS, len(sections)):
-                break
-            side_um /= 2
-        members = [np.flatnonzero(block.reshape(-1) == i) for i in range(len(keys))]
-        strata = strata_of_blocks(keys[:, 0])
+        block, _ = spatial_blocks(centres_um_yx, sections, side_um)
+        _, first = np.unique(block, return_index=True)
+        members = [np.flatnonzero(block == i) for i in range(len(first))]
+        strata = strata_of_blocks(sections[first])
         by_stratum = [np.flatnonzero(strata == s) for s in np.unique(strata)]
         drawn = tuple(
             np.concatenate(
@@ -62,7 +58,7 @@ class BlockDraws:
             )
             for _ in range(times)
         )
-        return cls(drawn, tail_of(len(keys) - len(by_stratum)))
+        return cls(drawn, tail_of(len(first) - len(by_stratum)))
 
     def among(self, known: NDArray[np.bool_]) -> BlockDraws:
         """The same draws of some spots only; draws that hold none of them are left out."""
@@ -77,6 +73,37 @@ class BlockDraws:
             return float("nan"), float("nan")
         low, high = np.quantile(drawn, [self.tail, 1 - self.tail])
         return float(low), float(high)
+
+
+def codes(names: Sequence[str] | Int64[np.ndarray, n]) -> Int64[np.ndarray, n]:
+    """Integers 0…K-1 for names, equal for equal names."""
+    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
+
+
+def spatial_blocks(
+    centres_um_yx: Float64[np.ndarray, "n 2"],
+    sections: Sequence[str] | Int64[np.ndarray, n],
+    block_um: float,
+) -> tuple[Int64[np.ndarray, n], float]:
+    """Number the square blocks of tissue in which places lie.
+
+    Returns
+    -------
+    blocks
+        Block of each place; blocks of different sections differ.
+    side_um
+        The side used: halved from ``block_um`` until there are eight blocks, so that small tissue still
+        gives an interval.
+    """
+    side = block_um
+    for _ in range(8):
+        cells = np.floor(centres_um_yx / side).astype(np.int64)
+        keys = np.column_stack([codes(sections), cells])
+        _, blocks = np.unique(keys, axis=0, return_inverse=True)
+        if blocks.max(initial=0) + 1 >= min(LEAST_BLOCKS, len(centres_um_yx)):
+            break
+        side /= 2
+    return blocks.reshape(-1).astype(np.int64), side
 
 
 def strata_of_blocks(sections: Int64[np.ndarray, b]) -> Int64[np.ndarray, b]:

@@ -313,9 +313,8 @@ class _Coherence:
         """Mean r of the set, the largest of the control sets, and the share of controls that reach it."""
         local = np.searchsorted(self.genes, columns)
         own = self._mean_r(local, weights)
-        others = self.by_level[
-            ~np.isin(self.by_level, local)
-        ]  # a marker in a control set would rise with itself
+        # A marker in a control set would rise with itself.
+        others = self.by_level[~np.isin(self.by_level, local)]
         controls = [self._mean_r(self._control(local, others), weights) for _ in range(CONTROLS)]
         p = (1 + sum(control >= own for control in controls)) / (1 + CONTROLS)
         return own, max(controls), p

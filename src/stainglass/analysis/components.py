@@ -126,21 +126,10 @@ class Components:
                 row["nuclei_per_mm2"] = seen_here / shown_mm2 if shown_mm2 else float("nan")
             rows.append({**row, **{f"share {name}": share for name, share in shares.items()}})
         columns = [
-            *(
-                "component",
-                "group",
-                "class",
-                "confidence",
-                "spots",
-                "area_um2",
-                "perimeter_um",
-                "y_um",
-                "x_um",
-                "neighbours",
-            ),
+            *("component", "group", "class", "confidence", "spots", "area_um2", "perimeter_um", "y_um", "x_um", "neighbours"),
             *(() if in_component is None else ("nuclei", "nuclei_per_mm2")),
             *(f"share {name}" for name in (*classes, UNASSIGNED)),
-        ]
+        ]  # fmt: skip
         return pd.DataFrame(rows, columns=columns).set_index("component")
 
     def mean_of(self, values: Float[np.ndarray, "n g"], names: Sequence[str]) -> pd.DataFrame:

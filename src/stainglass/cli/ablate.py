@@ -109,9 +109,8 @@ def _refuse_incomparable(plan: Recipe, variants: Mapping[str, Recipe]) -> None:
             # One cohort and one autoencoder serve all variants: what is set here would not be heard.
             **{
                 key: (getattr(plan, key), getattr(variant, key))
-                for key in ("prepare", "simulate", "train_autoencoder")
+                for key in ("prepare", "simulate", "autoencoder", "train_autoencoder")
             },
-            "autoencoder": (plan.autoencoder, variant.autoencoder),
         }
         if differs := [key for key, (one, other) in pairs.items() if one != other]:
             raise StainglassError(

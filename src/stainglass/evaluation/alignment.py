@@ -15,8 +15,9 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
+from stainglass.analysis.block_draws import codes
 from stainglass.evaluation.card import Row
-from stainglass.evaluation.resampling import Estimate, Resampling, codes, derange_as_far_as_possible
+from stainglass.evaluation.resampling import Estimate, Resampling, derange_as_far_as_possible
 from stainglass.evaluation.settings import BLOCK_UM
 from stainglass.evaluation.stage import Stage
 from stainglass.evaluation.tissue import Tissue

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 from numpy.typing import NDArray
 
+from stainglass.analysis.block_draws import codes
 from stainglass.analysis.nuclei import NucleusReader
 from stainglass.evaluation.clouds import BLOCK, DENSE, on_disk, slices
 from stainglass.evaluation.lpips import Lpips
 from stainglass.evaluation.memorisation import nearest_training
 from stainglass.evaluation.pairs import cosine, lpips, ssim
-from stainglass.evaluation.resampling import Resampling, codes
+from stainglass.evaluation.resampling import Resampling
 from stainglass.evaluation.settings import Judge
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP

@@ -10,11 +10,12 @@ import pandas as pd
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
+from stainglass.analysis.block_draws import codes
 from stainglass.analysis.programmes import PROGRAMMES
 from stainglass.analysis.recovery import Reader, grouped_correlation, mean_correlation, variable_genes
 from stainglass.evaluation.card import Answer, Row
 from stainglass.evaluation.measure import Features, Subject
-from stainglass.evaluation.resampling import Estimate, codes
+from stainglass.evaluation.resampling import Estimate
 from stainglass.evaluation.rows import gains, present, row
 from stainglass.evaluation.stage import Stage
 from stainglass.evaluation.tissue import Tissue

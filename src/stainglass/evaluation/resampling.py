@@ -17,43 +17,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from stainglass.analysis.block_draws import TAIL, strata_of_blocks, tail_of
+from stainglass.analysis.block_draws import TAIL, codes, spatial_blocks, strata_of_blocks, tail_of
 from stainglass.errors import StainglassError
 
 FEW_SECTIONS = 5
 """Below this many sections, a bootstrap of sections says nothing; blocks within sections are drawn."""
 
-FEW_BLOCKS = 8
 HALVES_LABEL = "halves without duplicates, by spatial block"
-
-
-def codes(names: Sequence[str]) -> Int64[np.ndarray, n]:
-    """Integers 0…K-1 for names, equal for equal names."""
-    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
-
-
-def spatial_blocks(
-    centres_um_yx: Float64[np.ndarray, "n 2"], sections: Sequence[str], block_um: float
-) -> tuple[Int64[np.ndarray, n], float]:
-    """Number the square blocks of tissue in which windows lie.
-
-    Returns
-    -------
-    blocks
-        Block of each window; blocks of different sections differ.
-    side_um
-        The side used: halved from ``block_um`` until there are eight blocks, so that small tissue still
-        gives an interval.
-    """
-    side = block_um
-    for _ in range(8):
-        cells = np.floor(centres_um_yx / side).astype(np.int64)
-        keys = np.column_stack([codes(sections), cells])
-        _, blocks = np.unique(keys, axis=0, return_inverse=True)
-        if blocks.max(initial=0) + 1 >= min(FEW_BLOCKS, len(centres_um_yx)):
-            break
-        side /= 2
-    return blocks.reshape(-1).astype(np.int64), side
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stainglass.analysis.block_draws import codes
 from stainglass.analysis.nuclei import LOOKS
 from stainglass.analysis.recovery import grouped_correlation
 from stainglass.evaluation.blocks import Halves, compare
@@ -26,7 +27,7 @@ from stainglass.evaluation.features import INCEPTION
 from stainglass.evaluation.inception import RESIZE
 from stainglass.evaluation.measure import Measured, PairKey, Subject
 from stainglass.evaluation.memorisation import copy_threshold
-from stainglass.evaluation.resampling import HALVES_LABEL, Estimate, codes
+from stainglass.evaluation.resampling import HALVES_LABEL, Estimate
 from stainglass.evaluation.stage import Stage
 
 SMALL_N = 2000

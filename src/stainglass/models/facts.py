@@ -92,14 +92,8 @@ class Facts:
         A block of a section was seen when the whole section was, and a whole one when any block of it was.
         """
         known = {*self.trained_on, *self.training.get(EXPRESSION_OF, ())}
-        wholes = {name.rpartition(".")[0] for name in known if name.rpartition(".")[2] in PARTS}
-        seen = {
-            name
-            for name in sections
-            if name in known
-            or name in wholes
-            or (name.rpartition(".")[2] in PARTS and name.rpartition(".")[0] in known)
-        }
+        wholes = {_whole(name) for name in known}
+        seen = {name for name in sections if name in known or name in wholes or _whole(name) in known}
         return seen | ((set(patients) & set(self.patients)) - set(shared))
 
     def seen_in(self, cohort: Cohort, held_out: Iterable[str], shared: Iterable[str]) -> set[str]:
@@ -128,25 +122,18 @@ class Facts:
 
     def having_seen(self, other: Facts) -> Facts:
         """With all that another generator was trained on, which this one has learnt from."""
-        kept = {
+        kept: dict[str, Any] = {
             key: list(dict.fromkeys((*other.training.get(key, ()), *self.training.get(key, ()))))
             for key in (TOOK_PART, EXPRESSION_OF)
         }
+        kept[CUTS] = other.training.get(CUTS, {}) | self.training.get(CUTS, {})
         return replace(
             self,
             trained_on=tuple(dict.fromkeys((*self.trained_on, *other.trained_on))),
             patients=tuple(sorted({*self.patients, *other.patients})),
             data=self.data if other.data in self.data else f"{self.data} {other.data}".strip(),
             stains=(*(stain for stain in other.stains if stain not in self.stains), *self.stains),
-            training={
-                **self.training,
-                **{key: names for key, names in kept.items() if names},
-                **(
-                    {CUTS: cuts}
-                    if (cuts := other.training.get(CUTS, {}) | self.training.get(CUTS, {}))
-                    else {}
-                ),
-            },
+            training={**self.training, **{key: found for key, found in kept.items() if found}},
         )
 
     @property
@@ -158,6 +145,12 @@ class Facts:
     def axis(self) -> GeneAxis:
         """The model's gene axis."""
         return GeneAxis(self.gene_ids, self.gene_symbols)
+
+
+def _whole(name: str) -> str | None:
+    """The section that a block is of; None where the name is no block's."""
+    section, _, part = name.rpartition(".")
+    return section if part in PARTS else None
 
 
 def write_facts(folder: Path, facts: Facts) -> None:
