@@ -1,9 +1,10 @@
 """Seconds of a training step of a denoiser: plain, compiled, recorded as a CUDA graph, and both.
 
-    python -m benchmarks.training_step [--widths 64 128 128] [--layers 2] [--batch 64] [--steps 60] [--out training_step.json]
+    python -m benchmarks.training_step [--widths 64 128 128] [--layers 2] [--batch 64] [--steps 60]
+        [--attention tokens] [--optimiser adamw-fused] [--out training_step.json]
 
 The steps are those of `stainglass train` (a fresh UNet with GeneCondNet, loss, gradients, clipping, AdamW, moving average) on
-examples that lie ready and are only put together. Without a GPU there is nothing to record: the plain step alone is timed. What
+examples that lie ready and are only put together. Without a GPU there is nothing to record: plain and compiled are timed. What
 is compiled for one way is at hand for the next, so what a row took besides its steps says little of compiling.
 """
 
@@ -15,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 from benchmarks.common import arguments, emit
-from stainglass.config import DenoiserLoop
+from stainglass.config import Attention, DenoiserLoop
 from stainglass.models.denoiser import make_unet
 from stainglass.models.flow import Flow
 from stainglass.models.genecondnet import GeneCondNet
@@ -72,26 +74,32 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--attention", choices=get_args(Attention), default="tokens")
+    parser.add_argument("--optimiser", choices=("adamw", "adamw-fused", "muon"), default="adamw-fused")
     options = parser.parse_args(argv)
-    ways = WAYS if torch.cuda.is_available() else {"plain": WAYS["plain"]}
+    ways = {
+        name: way for name, way in WAYS.items()
+        if not way.get("cuda_graph") or (torch.cuda.is_available() and options.optimiser != "muon")
+    }  # fmt: skip
     rows = {}
     for name, settings in ways.items():
         loop = DenoiserLoop(
-            steps=FIRST + options.steps, batch=options.batch, learning_rate=1e-4, optimiser="adamw-fused", log_every=1,
+            steps=FIRST + options.steps, batch=options.batch, learning_rate=1e-4, optimiser=options.optimiser, log_every=1,
             preview_every=10**9, checkpoint_every=10**9, seed=options.seed, **settings,
         )  # fmt: skip
-        rows[name] = _timed(loop, options.widths, options.layers)
+        rows[name] = _timed(loop, options.widths, options.layers, options.attention)
     plain = rows["plain"]["seconds_a_step"]
     for row in rows.values():
         row["times_as_fast"] = round(plain / row["seconds_a_step"], 2)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     sizes = {"widths": options.widths, "layers": options.layers, "batch": options.batch}
+    sizes |= {"attention": options.attention, "optimiser": options.optimiser}
     return emit("training_step", {"device": device, **sizes, "rows": rows}, options.out)
 
 
-def _timed(loop: DenoiserLoop, widths: Sequence[int], layers: int) -> dict[str, float]:
+def _timed(loop: DenoiserLoop, widths: Sequence[int], layers: int, attention: Attention) -> dict[str, float]:
     torch.manual_seed(loop.seed)
-    unet = make_unet(widths, layers, 32, CHANNELS, SIDE, WIDTH, "tokens")
+    unet = make_unet(widths, layers, 32, CHANNELS, SIDE, WIDTH, attention)
     ready_to_train(unet)
     if loop.compile:
         unet.compile(dynamic=False)

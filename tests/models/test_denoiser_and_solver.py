@@ -17,12 +17,25 @@ def told(batch: int = 2, width: int = 32) -> Embedded:
 
 
 @pytest.fixture(
-    params=[("unet", "coarse"), ("unet", "tokens"), ("unet", "everywhere"), ("dit", "coarse")], ids="-".join
+    params=[
+        ("unet", "coarsest"),
+        ("unet", "coarse"),
+        ("unet", "tokens"),
+        ("unet", "everywhere"),
+        ("dit", "coarse"),
+    ],
+    ids="-".join,
 )
 def denoiser(request: pytest.FixtureRequest) -> torch.nn.Module:
     torch.manual_seed(0)
     kind, attention = request.param
-    settings = Denoiser(kind=kind, widths=(32, 32), layers=1, heads_of=16, attention=attention)
+    settings = Denoiser(
+        kind=kind,
+        widths=(32, 32, 32) if attention == "coarsest" else (32, 32),
+        layers=1,
+        heads_of=16,
+        attention=attention,
+    )
     network = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).eval()
     for parameter in network.parameters():
         if not parameter.any():

@@ -18,10 +18,21 @@ def told() -> Embedded:
     return Embedded(torch.randn(2, 6, 32, generator=g), mask, torch.randn(2, 32, generator=g))
 
 
-@pytest.mark.parametrize("attention", ["tokens", "everywhere"])
-def test_attention_grown_at_the_finest_level_begins_silent_and_can_speak(attention: Attention) -> None:
+@pytest.mark.parametrize(
+    ("had", "attention"),
+    [
+        ("coarse", "tokens"),
+        ("coarse", "everywhere"),
+        ("coarsest", "coarse"),
+        ("coarsest", "tokens"),
+        ("coarsest", "everywhere"),
+    ],
+)
+def test_attention_grown_at_finer_levels_begins_silent_and_can_speak(
+    had: Attention, attention: Attention
+) -> None:
     torch.manual_seed(0)
-    settings = Denoiser(kind="unet", widths=(32, 32), layers=1, heads_of=16)
+    settings = Denoiser(kind="unet", widths=(32, 32, 32), layers=1, heads_of=16, attention=had)
     plain = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).eval()
     torch.nn.init.normal_(plain.conv_out.weight, std=0.05)
     grown = grow_attention(plain, attention).eval()
@@ -47,13 +58,22 @@ def test_a_saved_network_that_has_it_is_left_alone(attention: Attention, tmp_pat
         grow_attention(found, "everywhere" if attention == "tokens" else "tokens")
 
 
-@pytest.mark.parametrize("attention", ["coarse", "tokens", "everywhere"])
+def test_no_attention_is_taken_away() -> None:
+    settings = Denoiser(kind="unet", widths=(32, 32, 32), layers=1, heads_of=16)
+    coarse = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32)
+    with pytest.raises(StainglassError, match=r"coarsest is asked for.*more levels"):
+        grow_attention(coarse, "coarsest")
+
+
+@pytest.mark.parametrize("attention", ["coarsest", "coarse", "tokens", "everywhere"])
 @pytest.mark.parametrize(("had", "layers"), [(1, 2), (1, 4), (2, 3)])
 def test_new_layers_pass_on_what_they_are_given_and_can_learn(
     attention: Attention, had: int, layers: int
 ) -> None:
     torch.manual_seed(0)
-    settings = Denoiser(kind="unet", widths=(32, 64), layers=had, heads_of=16, attention=attention)
+    settings = Denoiser(
+        kind="unet", widths=(32, 64), layers=had, heads_of=16, attention=attention
+    )  # two levels: coarsest is coarse
     plain = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).eval()
     torch.nn.init.normal_(plain.conv_out.weight, std=0.05)
     grown = grow_layers(plain, layers).eval()
@@ -68,7 +88,7 @@ def test_new_layers_pass_on_what_they_are_given_and_can_learn(
     speaks_last = [layer.conv2 for block in blocks for layer in block.resnets]
     speaks_last += [layer.proj_out for block in blocks for layer in getattr(block, "attentions", ())]
     new = [m for m in speaks_last if not m.weight.any()]
-    with_attention = 2 if attention == "coarse" else 4
+    with_attention = 2 if attention in ("coarsest", "coarse") else 4
     assert len(new) == (layers - had) * (4 + with_attention)
     assert all(m.weight.grad.any() for m in new)
 

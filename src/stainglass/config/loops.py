@@ -30,8 +30,9 @@ class Loop(Strict):
     keep: int = Field(2, ge=1)
     preview_every: int = Field(250, ge=1)
     log_every: int = Field(10, ge=1)
-    optimiser: Literal["adamw", "adamw-fused", "adamw-8bit"] = "adamw"
-    """``adamw-fused``: one kernel a step; ``adamw-8bit``: moments in 8 bits, needs a GPU and bitsandbytes."""
+    optimiser: Literal["adamw", "adamw-fused", "adamw-8bit", "muon"] = "adamw"
+    """``adamw-fused``: one kernel a step; ``adamw-8bit``: moments in 8 bits, needs a GPU and bitsandbytes; ``muon``: updates of
+    matrices orthogonalised (Jordan et al. 2024), of which fewer are needed, and AdamW for the rest."""
     workers: int = Field(0, ge=0)
     """Processes that draw examples; 0: a thread, which keeps up with a CPU but not with a GPU."""
     trackers: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ def _recordable(loop: _L, recorded: bool, checkpointing: bool = False) -> _L:
     """Refuse what a CUDA graph cannot hold."""
     clashes = {
         "accumulate": loop.accumulate > 1,
-        "optimiser adamw-8bit": loop.optimiser == "adamw-8bit",
+        f"optimiser {loop.optimiser}": loop.optimiser in ("adamw-8bit", "muon"),
         "gradient_checkpointing": checkpointing,
     }
     if recorded and any(clashes.values()):

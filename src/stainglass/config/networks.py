@@ -81,7 +81,7 @@ class Clip(Strict):
     """What the denoiser's training does to the gene trunk it takes from CLIP."""
 
 
-Attention = Literal["coarse", "tokens", "everywhere"]
+Attention = Literal["coarsest", "coarse", "tokens", "everywhere"]
 
 
 class Denoiser(Strict):
@@ -95,8 +95,9 @@ class Denoiser(Strict):
     """Channels an attention head."""
     attention: Attention = "coarse"
     """Of ``unet``. All coarser levels hear tokens and attend to themselves; the finest, where that costs most, does neither
-    (``coarse``), hears tokens alone (``tokens``), or does both (``everywhere``). A start is given what it lacks, silent at
-    first."""
+    (``coarse``), hears tokens alone (``tokens``), or does both (``everywhere``); ``coarsest``: the last level alone has any, and
+    a step on a CPU takes a third of the time. A start is given what it lacks, silent at first;
+    ``coarse`` leaves it as it is."""
     source: str | None = None
     """Of ``stable-diffusion``: folder or hub id of a diffusers checkpoint of Stable Diffusion 1.x or 2.x. Its UNet is
     fine-tuned, its VAE is the autoencoder (unless ``autoencoder.folder`` is set), its schedule is kept."""

@@ -116,11 +116,14 @@ def make_denoiser(
 
 def attention_blocks(attention: Attention, levels: int) -> dict[str, Any]:
     """What diffusers' UNet is told of attention: which blocks have it, and which of those hear tokens alone."""
-    deep, finest = levels - 1, "" if attention == "coarse" else "CrossAttn"
+    without = {"coarsest": levels - 1, "coarse": 1}.get(
+        attention, 0
+    )  # levels that have none, the finest first
+    heard = ("",) * without + ("CrossAttn",) * (levels - without)
     return {
-        "down_block_types": (f"{finest}DownBlock2D", *("CrossAttnDownBlock2D",) * deep),
-        "up_block_types": (*("CrossAttnUpBlock2D",) * deep, f"{finest}UpBlock2D"),
-        "only_cross_attention": (True, *(False,) * deep) if attention == "tokens" else False,
+        "down_block_types": tuple(f"{kind}DownBlock2D" for kind in heard),
+        "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(heard)),
+        "only_cross_attention": (True, *(False,) * (levels - 1)) if attention == "tokens" else False,
     }
 
 

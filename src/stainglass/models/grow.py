@@ -1,4 +1,4 @@
-"""A finished UNet is given more, and paints the same until it is trained on: attention at the finest level, more layers.
+"""A finished UNet is given more, and paints the same until it is trained on: attention at finer levels, more layers.
 
 What is new adds nothing at first (its last map is zero), and what was learnt stays where it was: a network that has
 learnt what it can hold goes on from there instead of from noise (the identity layers of Net2DeeperNet, Chen et al. 2016).
@@ -22,28 +22,36 @@ _OF_UP_BLOCK = re.compile(r"^(up_blocks\.\d+\.(?:resnets|attentions)\.)(\d+)(\..
 
 
 def grow_attention(unet: Any, attention: Attention) -> UNet2DConditionModel:
-    """The same UNet with attention at the finest level too, which begins as if it were not there.
+    """The same UNet with attention at more of its levels, which begins as if it were not there.
 
     Raises
     ------
     StainglassError
-        When it is no UNet of `make_unet`, or has attention of another kind there.
+        When it is no UNet of `make_unet`, or has attention that was not asked for, or of another kind.
     """
     own = _own(unet, "attention")
     asked = attention_blocks(attention, len(own.config.block_out_channels))
     if all(_as_json(own.config[key]) == _as_json(value) for key, value in asked.items()):
         return own
-    if own.config.down_block_types[0] == "CrossAttnDownBlock2D":
+    had, wanted = ([_attends(kind) for kind in of["down_block_types"]] for of in (own.config, asked))
+    if had[0] or any(before and not after for before, after in zip(had, wanted, strict=True)):
         raise StainglassError(
             "denoiser.attention",
-            f"{attention} is asked for, and the start has attention of another kind at its finest level",
+            f"{attention} is asked for, and the start has attention of another kind, or at more levels",
             "Leave denoiser.attention out: the start keeps what it has",
         )
     grown: UNet2DConditionModel = UNet2DConditionModel.from_config({**own.config, **asked})
-    for transformer in (*grown.down_blocks[0].attentions, *grown.up_blocks[-1].attentions):
-        silence(transformer.proj_out)
+    for level, before in enumerate(had):
+        if wanted[level] and not before:
+            for block in (grown.down_blocks[level], grown.up_blocks[-1 - level]):
+                for transformer in block.attentions:
+                    silence(transformer.proj_out)
     _take_over(grown, own.state_dict())
     return grown
+
+
+def _attends(kind: str) -> bool:
+    return kind.startswith("CrossAttn")
 
 
 def grow_layers(unet: Any, layers: int) -> UNet2DConditionModel:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stainglass.config import Loop
 from stainglass.errors import StainglassError
+from stainglass.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 
@@ -34,6 +35,8 @@ def make_optimiser(loop: Loop, parameters: Iterable[nn.Parameter], *, recorded: 
     }  # fmt: skip
     if recorded:
         values |= {"lr": torch.tensor(loop.learning_rate, device=trained[0].device), "capturable": True}
+    if loop.optimiser == "muon":
+        return Muon(trained, **values)
     if loop.optimiser != "adamw-8bit":
         return torch.optim.AdamW(trained, fused=True if loop.optimiser == "adamw-fused" else None, **values)
     where, remedy = "optimiser adamw-8bit", "pip install 'stainglass[eight-bit]', or choose adamw-fused"
