@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from interrupted import stopped_and_gone_on
 from small_recipe import small_recipe
 from stainglass.cli.distil import distil as distil_command
-from stainglass.cli.judge import judge_run
+from stainglass.cli.judge import _null_untaught, judge_run
 from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.errors import StainglassError
+from stainglass.models.facts import POLISHED
 from stainglass.models.genecondnet import ConditionTensors
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
@@ -114,6 +115,28 @@ def test_few_steps_are_learnt_in_the_stains_the_teacher_was_given(
     as_it_is.space = replace(crops.space, restained=())
     other = [abs(crops.example(i)["z"] - as_it_is.example(i)["z"]).max() > 0.01 for i in range(30)]
     assert 0.4 < np.mean(other) < 0.9  # two stains of three are not its own
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_share_of_windows_is_told_nothing_and_the_card_may_say_so(
+    share: float, cohort: Cohort, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    plain = distil.Distil.forward
+
+    def watched(self: distil.Distil, batch: Any) -> Any:
+        told.extend(batch["present"].any(1).float().tolist())
+        return plain(self, batch)
+
+    monkeypatch.setattr(distil.Distil, "forward", watched)
+    few = distilled(cohort, run_folder, plan(null_share=share, steps=6), tmp_path)
+    assert few.facts is not None
+    nothing = 1 - np.mean(told)
+    assert nothing == 0 if share == 0 else 0 < nothing < 1
+    assert _null_untaught(few.facts) == (share == 0)
+    polished = replace(few.facts, training=few.facts.training | {POLISHED: "6 steps"})
+    assert _null_untaught(polished)
+    assert not _null_untaught(replace(few.facts, training={}))
 
 
 def test_what_is_distilled_twice_tells_of_both(cohort: Cohort, run_folder: Path, tmp_path: Path) -> None:

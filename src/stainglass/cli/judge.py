@@ -17,7 +17,7 @@ from stainglass.evaluation.evaluate import evaluate
 from stainglass.evaluation.settings import JUDGES, EvaluationSettings
 from stainglass.evaluation.tissue import Tissue
 from stainglass.models.clip import TissueCLIP
-from stainglass.models.facts import DISTILLED, GONE_ON, GUIDED_BY, LENT_BY, POLISHED, Facts
+from stainglass.models.facts import DISTILLED, GONE_ON, GUIDED_BY, LENT_BY, POLISHED, TAUGHT_NULL, Facts
 from stainglass.models.model_card import BEFORE
 from stainglass.models.sampler import SamplerSettings
 from stainglass.spread import spread
@@ -174,6 +174,12 @@ def _before(facts: Facts) -> str:
     return f"; {'; '.join(told)}; all sections ever trained on: {', '.join(facts.trained_on)}"
 
 
+def _null_untaught(facts: Facts) -> bool:
+    """Whether few steps, told nothing, are not what was taught last. Distilled again, the last share stands last."""
+    share = facts.training.get(TAUGHT_NULL, "0").split()[-1]
+    return DISTILLED in facts.training and (POLISHED in facts.training or float(share) == 0)
+
+
 def _length(loop: DenoiserLoop, facts: Mapping[str, Any]) -> str:
     """How long was trained, stage by stage; of several processes each drew the recipe's batch, and facts have them all."""
     stages = [f"{stage.train} {stage.steps}" for stage in loop.in_stages()]
@@ -206,10 +212,11 @@ def _settings(
             f"that of the given split, of which it never saw {', '.join(strange)}: readers learn from it, distances are held "
             "against it, and copies cannot be searched for."
         )
-    if DISTILLED in facts.training:
+    if _null_untaught(facts):
         notes.append(
-            "Few steps were taught on windows that were told their spots: the control that is told nothing is painted by a "
-            "network that did not learn it in so few, and may look worse than it would in many. Read the other controls first."
+            "Few steps were taught, or polished, on windows that were told their spots: the control that is told nothing is "
+            "painted by a network that did not learn it in so few, and may look worse than it would in many. Read the other "
+            "controls first."
         )
     if "noise seeds" not in " ".join(notes):
         notes.append(

@@ -191,6 +191,8 @@ class DistilLoop(Loop):
     """Of the teacher; by default the one it is sampled with."""
     interval: tuple[float, float] | None = None
     """Noise levels at which it is guided; by default those it is sampled with."""
+    null_share: float = Field(0.1, ge=0, lt=1)
+    """Share of windows told nothing, so that the control which is told nothing is painted by what was taught to."""
     cuda_graph: bool = False
     """On a GPU, record a step and replay it, as in ``train_denoiser``."""
 

@@ -160,7 +160,7 @@ def train_few_steps(
     """
     loop = recipe.distil
     refuse_foreign(teacher)
-    crops = crops_for(teacher, cohort, split, recipe, loop.seed)
+    crops = crops_for(teacher, cohort, split, recipe, loop.seed, loop.null_share)
     preview = preview_of(crops, loop.steps * loop.batch * loop.accumulate)
     objective = Distil(teacher, crops.space, loop, preview, guide)
     examples = AtLevels(crops, jump_levels(loop.levels), loop.seed)
@@ -171,9 +171,14 @@ def train_few_steps(
 
 
 def crops_for(
-    generator: TissuePipeline, cohort: Cohort, split: Split, recipe: Recipe, seed: int
+    generator: TissuePipeline,
+    cohort: Cohort,
+    split: Split,
+    recipe: Recipe,
+    seed: int,
+    null_share: float = 0.0,
 ) -> LatentCrops:
-    """Windows to train a finished generator's denoiser on, in its own latent space and the stains it knows; none told nothing.
+    """Windows to train a finished generator's denoiser on, in its own latent space and the stains it knows.
 
     The denoiser is made ready, and what is drawn next follows from the seed.
     """
@@ -182,9 +187,8 @@ def crops_for(
     space = latent_space(cohort, split, recipe, generator.autoencoder, facts)
     plain = {
         "seed": seed,
-        **dict.fromkeys(
-            ("image_share", "null_share", "unpaired_share", "representation", "noise_offset"), 0.0
-        ),
+        "null_share": null_share,
+        **dict.fromkeys(("image_share", "unpaired_share", "representation", "noise_offset"), 0.0),
     }
     torch.manual_seed(seed)
     ready_to_train(generator.denoiser)

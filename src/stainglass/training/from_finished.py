@@ -16,7 +16,7 @@ from stainglass.errors import StainglassError
 from stainglass.files import read_json
 from stainglass.models.autoencoder import TissueAutoencoder
 from stainglass.models.eyes import Eyes
-from stainglass.models.facts import DISTILLED, GUIDED_BY, POLISHED, TOOK_PART, Facts
+from stainglass.models.facts import DISTILLED, GUIDED_BY, POLISHED, TAUGHT_NULL, TOOK_PART, Facts
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
 from stainglass.training.checkpoint import hash_of_weights
@@ -78,6 +78,7 @@ def distilled_generator(
     few = {
         DISTILLED: f"{loop.levels} steps in {loop.steps} of training",
         "distil seconds": str(round(read_json(timing, "timing")["distil"])),
+        TAUGHT_NULL: f"{loop.null_share:g}",
         "followed": loop.follow,
         "guidance learnt along": "none"
         if taught.guidance == 1.0
