@@ -12,8 +12,9 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.config import Recipe
 from stainglass.models.clip import TissueCLIP
 from stainglass.training.align import Pairs, stain_varied
+from stainglass.training.clip import train_clip
 from stainglass.training.fit import variable_genes
-from stainglass.training.stages import train_clip, train_generator
+from stainglass.training.stages import train_generator
 
 CLIP = {
     "clip": {"widths": [16, 24], "image_px": 32, "dim": 16},

@@ -12,17 +12,20 @@ from stainglass.cohort.cohort import Cohort
 from stainglass.cohort.stain_variants import stain_variants
 from stainglass.cohort.windows import Window
 from stainglass.config import DenoiserLoop, GeneEncoder
+from stainglass.errors import StainglassError
 from stainglass.genes.normalise import log_normalised
 from stainglass.models.autoencoder import TissueAutoencoder, encode_pixels, load_autoencoder, pixels_to_input
 from stainglass.models.flow import RECTIFIED
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.turns import TURNS, turn_plane
 from stainglass.training import encode
+from stainglass.training.autoencoder import train_autoencoder
 from stainglass.training.corrupt import FARTHEST
 from stainglass.training.denoise import LatentCrops, LatentSpace
+from stainglass.training.denoiser import refuse_compiling
 from stainglass.training.encode import _inverse, encode_sections, latent_space, raster_name, turns_needed
 from stainglass.training.fit import latent_statistics, variable_genes
-from stainglass.training.stages import train_autoencoder, train_generator
+from stainglass.training.stages import train_generator
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +299,18 @@ def test_trainings_that_differ_by_seed_alone_can_share_their_stains(cohort: Coho
     assert names[0] == names[1] != names[2]
 
 
+def test_compiling_is_refused_where_gradients_would_be_wrong(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(train_denoiser={"compile": True, "precision": "bf16"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StainglassError, match="wrong gradients in bf16 on a CPU"):
+        train_generator(cohort, cohort.split(), recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for fine in ({"compile": True, "precision": "no"}, {"compile": False, "precision": "bf16"}):
+        refuse_compiling(DenoiserLoop(**fine))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's tracer warns of diffusers
 def test_a_compiled_denoiser_is_trained_and_saved_as_any_other(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -312,7 +327,7 @@ def test_a_compiled_denoiser_is_trained_and_saved_as_any_other(
     )
     made = []
     for compiled in (False, True):
-        recipe = small_recipe(train_denoiser={"steps": 2, "batch": 3, "compile": compiled})
+        recipe = small_recipe(train_denoiser={"steps": 2, "batch": 3, "compile": compiled, "precision": "no"})
         pipeline = train_generator(cohort, cohort.split(), recipe, tmp_path / str(compiled))
         made.append(pipeline.denoiser.state_dict())
     assert shapes

@@ -86,6 +86,15 @@ def test_a_learning_rate_set_outside_is_that_of_both_parts_even_after_a_restart(
     torch.testing.assert_close(list(net.parameters()), before, rtol=0, atol=0)
 
 
+def test_parameters_may_be_moved_in_memory_after_it_was_made() -> None:
+    """As Accelerate does where several processes train."""
+    still, moved = network(torch.channels_last), network(torch.channels_last)
+    one, other = (Muon(net.parameters(), **MADE) for net in (still, moved))
+    for parameter in moved.parameters():
+        parameter.data = parameter.data.clone()
+    assert trained(moved, other, 4) == trained(still, one, 4)
+
+
 def test_a_parameter_without_gradient_stays() -> None:
     net, idle = network(), nn.Parameter(torch.ones(16, 16))
     optimiser = Muon([*net.parameters(), idle], **MADE)

@@ -9,8 +9,8 @@ from small_recipe import small_recipe
 from stainglass.cohort.cohort import Cohort
 from stainglass.models.autoencoder import TissueAutoencoder, pixels_to_input
 from stainglass.training.adversary import Adversary
+from stainglass.training.autoencoder import train_autoencoder
 from stainglass.training.reconstruct import LATTICE, Reconstruct, Sharpen, lattice
-from stainglass.training.stages import train_autoencoder
 from stainglass.training.start import Start
 
 LOOP = {

@@ -136,7 +136,7 @@ def _shared_autoencoder(cohort: Cohort, split: Split, plan: Recipe, out: Path) -
     """Folder of the one autoencoder all variants paint in; None where the recipe names it (or a checkpoint brings it)."""
     if plan.autoencoder.folder is not None or plan.denoiser.source is not None or plan.start is not None:
         return plan.autoencoder.folder
-    from stainglass.training.stages import train_autoencoder
+    from stainglass.training.autoencoder import train_autoencoder
 
     train_autoencoder(cohort, split, plan, out / "autoencoder")
     return str((out / "autoencoder" / "model").resolve())

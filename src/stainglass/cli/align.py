@@ -43,7 +43,7 @@ def align(
     from stainglass.cohort.prepare_split import prepare_split
     from stainglass.errors import StainglassError
     from stainglass.recipe_files import load_recipe, write_recipe
-    from stainglass.training.stages import train_clip
+    from stainglass.training.clip import train_clip
 
     plan = load_recipe(recipe, preset, sets).on(cohort.resolve().name)
     if plan.clip is None:

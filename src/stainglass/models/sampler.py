@@ -32,15 +32,7 @@ class SamplerSettings:
     @classmethod
     def of(cls, sampling: Sampling) -> SamplerSettings:
         """A recipe's."""
-        return cls(
-            sampling.solver,
-            sampling.steps,
-            sampling.guidance,
-            sampling.interval,
-            sampling.thinning,
-            sampling.depth,
-            sampling.candidates,
-        )
+        return cls(**{setting.name: getattr(sampling, setting.name) for setting in fields(cls)})
 
     @classmethod
     def read(cls, told: Mapping[str, Any], name: str) -> SamplerSettings:

@@ -27,6 +27,7 @@ from stainglass.training.batches import Batch
 from stainglass.training.denoise import Denoise, Following, LatentCrops, LatentSpace
 from stainglass.training.fit import variable_genes
 from stainglass.training.loop import train
+from stainglass.training.precision import settled_precision
 from stainglass.training.pretrain import pretrain_encoder
 from stainglass.training.processes import by_the_first, processes
 from stainglass.training.start import Start
@@ -103,6 +104,23 @@ def ready_to_train(denoiser: Any) -> None:
         denoiser
     ):  # whose latents may be large, and written out takes their square in memory
         denoiser.set_attn_processor(AttnProcessor())
+
+
+def refuse_compiling(loop: DenoiserLoop) -> None:
+    """On a CPU a compiled network has wrong gradients in bf16: PyTorch 2.13 gives most weights of our UNet none at all.
+
+    In single precision they are right, and so they are on a GPU.
+
+    Raises
+    ------
+    StainglassError
+        When the loop would train so.
+    """
+    if loop.compile and not torch.cuda.is_available() and settled_precision(loop.precision) == "bf16":
+        raise StainglassError(
+            "train_denoiser.compile", "has wrong gradients in bf16 on a CPU (PyTorch's compiler)",
+            "Set train_denoiser.compile=false, or train_denoiser.precision=no, which is slower",
+        )  # fmt: skip
 
 
 def train_denoiser(

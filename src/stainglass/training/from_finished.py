@@ -19,19 +19,14 @@ from stainglass.models.eyes import Eyes
 from stainglass.models.facts import DISTILLED, GUIDED_BY, POLISHED, TAUGHT_NULL, TOOK_PART, Facts
 from stainglass.models.pipeline import TissuePipeline
 from stainglass.models.sampler import SamplerSettings
+from stainglass.training.autoencoder import other_decoder, train_autoencoder
 from stainglass.training.checkpoint import hash_of_weights
 from stainglass.training.distil import taught_sampling, train_few_steps
+from stainglass.training.facts import trained_on_these
 from stainglass.training.polish import polish_generator
 from stainglass.training.processes import processes
-from stainglass.training.stages import (
-    device_name,
-    other_decoder,
-    same_checkpoint,
-    save_generator,
-    timed,
-    train_autoencoder,
-    trained_on_these,
-)
+from stainglass.training.run_notes import device_name, same_checkpoint, timed
+from stainglass.training.stages import save_generator
 from stainglass.training.start import SAME_MPP, Start, fingerprint
 
 SHARPENED = "decoder sharpened"

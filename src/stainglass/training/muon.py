@@ -63,6 +63,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step of both."""
         for parameter, view in zip(self._matrices, self._views, strict=True):
+            view.data = _as_matrix(parameter)  # anew, as a module that is moved has its parameters elsewhere
             view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, parameter)
         for part in self._parts:
             part.step()
