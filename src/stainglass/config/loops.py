@@ -112,8 +112,8 @@ class DenoiserLoop(Loop):
     lora_rank: int = Field(16, ge=1)
     """Rank of LoRA."""
     compile: bool = False
-    """Compile the denoiser (``torch.compile``): a minute or two at the start, then more steps a second on a GPU. Refused in bf16 on
-    a CPU, where its gradients are wrong."""
+    """Compile the denoiser (``torch.compile``): a minute or two at the start, then more steps a second on a GPU. Refused in bf16
+    on a CPU, where its gradients are wrong."""
     cuda_graph: bool = False
     """On a GPU, record a step as a CUDA graph and replay it: a small network's step is mostly the launching of its kernels.
     By one process in bf16 or fp32; elsewhere steps are plain."""
