@@ -95,6 +95,23 @@ def test_parameters_may_be_moved_in_memory_after_it_was_made() -> None:
     assert trained(moved, other, 4) == trained(still, one, 4)
 
 
+def test_a_weight_that_is_no_matrix_in_memory_is_refused_rather_than_left_untrained() -> None:
+    cut_out = nn.Parameter(torch.zeros(16, 16, 6)[..., :4])
+    with pytest.raises(RuntimeError, match="view"):
+        Muon([cut_out], **MADE)
+
+
+def test_a_gradient_that_lies_otherwise_than_its_weight_is_taken_as_it_is_meant() -> None:
+    one, other = network(torch.channels_last), network(torch.channels_last)
+    for net, format_ in ((one, torch.channels_last), (other, torch.contiguous_format)):
+        torch.manual_seed(1)
+        for parameter in net.parameters():
+            gradient = torch.randn(parameter.shape)
+            parameter.grad = gradient.contiguous(memory_format=format_) if parameter.ndim == 4 else gradient
+        Muon(net.parameters(), **MADE).step()
+    torch.testing.assert_close(one[0].weight, other[0].weight)
+
+
 def test_a_parameter_without_gradient_stays() -> None:
     net, idle = network(), nn.Parameter(torch.ones(16, 16))
     optimiser = Muon([*net.parameters(), idle], **MADE)

@@ -116,10 +116,8 @@ def make_denoiser(
 
 def attention_blocks(attention: Attention, levels: int) -> dict[str, Any]:
     """What diffusers' UNet is told of attention: which blocks have it, and which of those hear tokens alone."""
-    without = {"coarsest": levels - 1, "coarse": 1}.get(
-        attention, 0
-    )  # levels that have none, the finest first
-    heard = ("",) * without + ("CrossAttn",) * (levels - without)
+    silent = {"coarsest": levels - 1, "coarse": 1}.get(attention, 0)  # levels that have none, from the finest
+    heard = ("",) * silent + ("CrossAttn",) * (levels - silent)
     return {
         "down_block_types": tuple(f"{kind}DownBlock2D" for kind in heard),
         "up_block_types": tuple(f"{kind}UpBlock2D" for kind in reversed(heard)),

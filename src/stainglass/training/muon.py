@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
     ) -> None:
         trained = list(parameters)
-        self._matrices = [p for p in trained if min(_as_matrix(p).shape) >= SMALLEST]
+        self._matrices = [p for p in trained if p.ndim > 1 and min(len(p), p.numel() // len(p)) >= SMALLEST]
         held = {id(p) for p in self._matrices}
         rest = [p for p in trained if id(p) not in held]
         self._views = [nn.Parameter(_as_matrix(p)) for p in self._matrices]
@@ -64,7 +64,8 @@ class Muon(torch.optim.Optimizer):
         """One step of both."""
         for parameter, view in zip(self._matrices, self._views, strict=True):
             view.data = _as_matrix(parameter)  # anew, as a module that is moved has its parameters elsewhere
-            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, parameter)
+            gradient = parameter.grad  # which may lie otherwise than the weight
+            view.grad = None if gradient is None else gradient.permute(_order(parameter)).flatten(1)
         for part in self._parts:
             part.step()
 
@@ -99,11 +100,17 @@ class Muon(torch.optim.Optimizer):
         self._share_groups()
 
 
-def _as_matrix(values: Tensor, like: Tensor | None = None) -> Tensor:
-    """A view: one row an output channel, what follows in the order it lies in memory (of ``like``, if given)."""
-    if values.ndim < 2:
-        return values.detach()[None]
-    order = sorted(
-        range(1, values.ndim), key=lambda d: (values if like is None else like).stride(d), reverse=True
-    )
-    return values.detach().permute(0, *order).flatten(1)
+def _as_matrix(weight: Tensor) -> Tensor:
+    """A view of a weight: one row an output channel, what follows in the order it lies in memory.
+
+    Raises
+    ------
+    RuntimeError
+        When there is no such view: a copy would be trained in the weight's place.
+    """
+    return weight.detach().permute(_order(weight)).view(len(weight), -1)
+
+
+def _order(weight: Tensor) -> list[int]:
+    """Its dimensions, those after the first as they lie in memory."""
+    return [0, *sorted(range(1, weight.ndim), key=weight.stride, reverse=True)]
