@@ -3,7 +3,7 @@
     python -m benchmarks.training_step [--widths 64 128 128] [--layers 2] [--batch 64] [--steps 60]
         [--attention tokens] [--optimiser adamw-fused] [--out training_step.json]
 
-The steps are those of `stainglass train` (a fresh UNet with GeneCondNet, loss, gradients, clipping, AdamW, moving average) on
+The steps are those of `stainglass train` (a fresh UNet with GeneCondNet, loss, gradients, clipping, optimiser, moving average) on
 examples that lie ready and are only put together. Without a GPU there is nothing to record, and compiled gradients are wrong in
 bf16: the plain step alone is timed. What is compiled for one way is at hand for the next, so what a row took besides its steps
 says little of compiling.

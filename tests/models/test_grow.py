@@ -71,9 +71,8 @@ def test_new_layers_pass_on_what_they_are_given_and_can_learn(
     attention: Attention, had: int, layers: int
 ) -> None:
     torch.manual_seed(0)
-    settings = Denoiser(
-        kind="unet", widths=(32, 64), layers=had, heads_of=16, attention=attention
-    )  # two levels: coarsest is coarse
+    # Of two levels coarsest and coarse are the same.
+    settings = Denoiser(kind="unet", widths=(32, 64), layers=had, heads_of=16, attention=attention)
     plain = make_denoiser(settings, latent_channels=8, latent_size=16, condition_width=32).eval()
     torch.nn.init.normal_(plain.conv_out.weight, std=0.05)
     grown = grow_layers(plain, layers).eval()

@@ -96,7 +96,7 @@ class Denoiser(Strict):
     attention: Attention = "coarse"
     """Of ``unet``. All coarser levels hear tokens and attend to themselves; the finest, where that costs most, does neither
     (``coarse``), hears tokens alone (``tokens``), or does both (``everywhere``); ``coarsest``: the last level alone has any, and
-    a step on a CPU takes a third of the time. A start is given what it lacks, silent at first;
+    a step on a CPU takes half the time of ``coarse``. A start is given what it lacks, silent at first;
     ``coarse`` leaves it as it is."""
     source: str | None = None
     """Of ``stable-diffusion``: folder or hub id of a diffusers checkpoint of Stable Diffusion 1.x or 2.x. Its UNet is
